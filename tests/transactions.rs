@@ -10,7 +10,7 @@ mod common;
 use std::process::Command;
 use std::time::Duration;
 
-use armilla::client::{PdClient, RawClient, RawOptions, TxnClient, TxnOptions};
+use armilla::client::{PdClient, RawClient, RawOptions, Txn, TxnClient, TxnOptions};
 use armilla::rt::Env;
 use armilla::rt::rng::Rng;
 use bytes::Bytes;
@@ -211,6 +211,37 @@ async fn die_after(client: &TxnClient, requests: u32, ttl_ms: u64, pairs: &[(&'s
         txn.put(Bytes::from(*key), Bytes::from(*value));
     }
     txn.commit().await.ok();
+}
+
+/// Returns a transaction that locked a key for three seconds, four seconds ago.
+async fn slow(client: &TxnClient, key: &'static str, heartbeats: bool) -> Txn {
+    let options = TxnOptions { pessimistic: true, ttl_ms: 3000, heartbeats, ..TxnOptions::default() };
+    let mut txn = client.begin(options).await.expect("a timestamp");
+    txn.lock(&Bytes::from(key), false).await.expect("nobody else locks it");
+    txn.put(Bytes::from(key), Bytes::from("slow"));
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    txn
+}
+
+#[test]
+fn locks_last_as_long_as_their_client_sends_heartbeats() {
+    let cluster = Cluster::start(1, &[]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let env = Env::real();
+        let asks = PdClient::new(env.net.clone(), env.clock.clone(), cluster.addrs());
+        let raw = RawClient::new(asks, env.net, env.clock, Rng::new(1), RawOptions::default());
+        let client = TxnClient::new(raw);
+        for (key, heartbeats) in [("kept", true), ("lost", false)] {
+            let slow = slow(&client, key, heartbeats).await;
+            let options = TxnOptions { patience: Duration::from_millis(300), ..TxnOptions::default() };
+            let mut other = client.begin(options).await.expect("a timestamp");
+            other.put(Bytes::from(key), Bytes::from("other"));
+            assert_eq!(other.commit().await.is_ok(), !heartbeats, "{key}: the other transaction");
+            let ended = slow.commit().await;
+            assert_eq!(ended.is_ok(), heartbeats, "{key}: {ended:?}");
+        }
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The parts of which locks and commit records consist: numbers of variable length, byte strings, big endian numbers.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 
 use crate::types::{Error, Result};
 
@@ -20,13 +20,13 @@ pub(super) fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
 }
 
 /// What is left to decode. `what` names it in errors.
-pub(super) struct Fields {
-    pub(super) rest: Bytes,
+pub(super) struct Fields<'a> {
+    pub(super) rest: &'a [u8],
     what: &'static str,
 }
 
-impl Fields {
-    pub(super) fn new(rest: Bytes, what: &'static str) -> Fields {
+impl<'a> Fields<'a> {
+    pub(super) fn new(rest: &'a [u8], what: &'static str) -> Fields<'a> {
         Fields { rest, what }
     }
 
@@ -67,7 +67,7 @@ impl Fields {
         Err(self.broken("a number is over 64 bits"))
     }
 
-    pub(super) fn bytes(&mut self) -> Result<Bytes> {
+    pub(super) fn bytes(&mut self) -> Result<&'a [u8]> {
         let length = self.number()?;
         if length & 1 == 1 {
             return Err(self.broken("a length is negative"));
@@ -75,10 +75,12 @@ impl Fields {
         self.take(length >> 1)
     }
 
-    pub(super) fn take(&mut self, length: u64) -> Result<Bytes> {
+    pub(super) fn take(&mut self, length: u64) -> Result<&'a [u8]> {
         if length > self.rest.len() as u64 {
             return Err(self.broken("bytes are cut off"));
         }
-        Ok(self.rest.split_to(length as usize))
+        let (taken, rest) = self.rest.split_at(length as usize);
+        self.rest = rest;
+        Ok(taken)
     }
 }

@@ -166,7 +166,7 @@ pub fn encode(lock: &Lock) -> Bytes {
 /// # Errors
 /// [`crate::types::Error::Corruption`].
 pub fn decode(stored: Bytes) -> Result<Lock> {
-    let mut fields = Fields::new(stored, "lock");
+    let mut fields = Fields::new(&stored, "lock");
     let kind = match fields.byte()? {
         b'P' => LockKind::Put,
         b'D' => LockKind::Delete,
@@ -174,20 +174,21 @@ pub fn decode(stored: Bytes) -> Result<Lock> {
         b'S' => LockKind::Pessimistic,
         _ => return Err(fields.broken("its kind is unknown")),
     };
-    let primary = fields.bytes()?;
+    let primary = stored.slice_ref(fields.bytes()?);
     let mut lock = Lock::new(kind, primary, Timestamp(fields.number()?), fields.number()?);
     while let Some(tag) = fields.tag() {
         match tag {
             SHORT_VALUE => {
                 let length = fields.byte()?;
-                lock.short_value = Some(fields.take(length.into())?);
+                lock.short_value = Some(stored.slice_ref(fields.take(length.into())?));
             }
             FOR_UPDATE => lock.for_update = Timestamp(fields.fixed()?),
             TXN_SIZE => lock.txn_size = fields.fixed()?,
             MIN_COMMIT => lock.min_commit = Timestamp(fields.fixed()?),
             ASYNC_COMMIT => {
                 let count = fields.number()?;
-                lock.secondaries = Some((0..count).map(|_| fields.bytes()).collect::<Result<_>>()?);
+                lock.secondaries =
+                    Some((0..count).map(|_| fields.bytes().map(|key| stored.slice_ref(key))).collect::<Result<_>>()?);
             }
             ROLLBACKS => {
                 let count = fields.number()?;

@@ -112,11 +112,26 @@ pub fn encode(record: &Record) -> Bytes {
     out.freeze()
 }
 
-/// Decodes a stored record.
+/// A stored record, where it is: what readers look at before they copy anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen<'a> {
+    /// What it says.
+    pub kind: RecordKind,
+    /// The start timestamp of its transaction.
+    pub start: Timestamp,
+    /// The value if it is short, as in [`Record::short_value`].
+    pub short_value: Option<&'a [u8]>,
+    overlapped: bool,
+    gc_fence: Option<Timestamp>,
+    last_change: Option<(Timestamp, u64)>,
+    source: u64,
+}
+
+/// Looks at a stored record.
 ///
 /// # Errors
 /// [`crate::types::Error::Corruption`].
-pub fn decode(stored: Bytes) -> Result<Record> {
+pub fn look(stored: &[u8]) -> Result<Seen<'_>> {
     let mut fields = Fields::new(stored, "commit record");
     let kind = match fields.byte()? {
         b'P' => RecordKind::Put,
@@ -125,21 +140,33 @@ pub fn decode(stored: Bytes) -> Result<Record> {
         b'R' => RecordKind::Rollback,
         _ => return Err(fields.broken("its kind is unknown")),
     };
-    let mut record = Record::new(kind, Timestamp(fields.number()?));
+    let start = Timestamp(fields.number()?);
+    let (short_value, gc_fence, last_change) = (None, None, None);
+    let mut seen = Seen { kind, start, short_value, overlapped: false, gc_fence, last_change, source: 0 };
     while let Some(tag) = fields.tag() {
         match tag {
             SHORT_VALUE => {
                 let length = fields.byte()?;
-                record.short_value = Some(fields.take(length.into())?);
+                seen.short_value = Some(fields.take(length.into())?);
             }
-            OVERLAPPED => record.overlapped = true,
-            GC_FENCE => record.gc_fence = Some(Timestamp(fields.fixed()?)),
-            LAST_CHANGE => record.last_change = Some((Timestamp(fields.fixed()?), fields.number()?)),
-            SOURCE => record.source = fields.number()?,
+            OVERLAPPED => seen.overlapped = true,
+            GC_FENCE => seen.gc_fence = Some(Timestamp(fields.fixed()?)),
+            LAST_CHANGE => seen.last_change = Some((Timestamp(fields.fixed()?), fields.number()?)),
+            SOURCE => seen.source = fields.number()?,
             _ => break,
         }
     }
-    Ok(record)
+    Ok(seen)
+}
+
+/// Decodes a stored record.
+///
+/// # Errors
+/// As [`look`].
+pub fn decode(stored: &[u8]) -> Result<Record> {
+    let Seen { kind, start, short_value, overlapped, gc_fence, last_change, source } = look(stored)?;
+    let short_value = short_value.map(Bytes::copy_from_slice);
+    Ok(Record { kind, start, short_value, overlapped, gc_fence, last_change, source })
 }
 
 #[cfg(test)]
@@ -159,12 +186,12 @@ mod tests {
         };
         let bytes = encode(&full);
         assert_eq!(bytes, &b"P\x0av\x01vRF\0\0\0\0\0\0\0\x02l\0\0\0\0\0\0\0\x04\xc8\x01S\x01"[..]);
-        assert_eq!(decode(bytes).unwrap(), full);
+        assert_eq!(decode(&bytes).unwrap(), full);
         assert_eq!(encode(&Record::rollback(Timestamp(10), true)), &b"R\x0av\x01p"[..]);
         assert_eq!(encode(&Record::rollback(Timestamp(10), false)), &b"R\x0a"[..]);
-        assert!(decode(Bytes::from_static(b"S\x0a")).is_err());
-        assert!(decode(Bytes::from_static(b"P\x0av\x09v")).is_err());
-        assert_eq!(decode(Bytes::from_static(b"D\x0a?")).unwrap(), Record::new(RecordKind::Delete, Timestamp(10)));
+        assert!(decode(b"S\x0a").is_err());
+        assert!(decode(b"P\x0av\x09v").is_err());
+        assert_eq!(decode(b"D\x0a?").unwrap(), Record::new(RecordKind::Delete, Timestamp(10)));
     }
 
     #[test]

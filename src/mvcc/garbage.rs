@@ -131,8 +131,7 @@ pub fn page(read: &dyn Read, start: &[u8], end: &[u8], safe: Timestamp) -> Resul
     let (mut page, mut looks, mut bytes, mut key_bytes, mut failed) = (Page::default(), 0, 0, 0, None);
     let mut current: Option<(Bytes, Judge)> = None;
     read.scan(Cf::TxnWrite, start, end, &mut |stored, value| {
-        let decoded = txn_key::version_of(stored)
-            .and_then(|(key, commit)| Ok((key, commit, record::decode(Bytes::copy_from_slice(value))?)));
+        let decoded = txn_key::version_of(stored).and_then(|(key, commit)| Ok((key, commit, record::decode(value)?)));
         let (key, commit, record) = match decoded {
             Ok(decoded) => decoded,
             Err(error) => {

@@ -226,6 +226,6 @@ impl Versions<'_, '_> {
         }
         let (key, value) = self.cursor.pair().expect("a move that found a pair");
         let (_, commit) = txn_key::version_of(key)?;
-        Ok(Some((commit, record::decode(Bytes::copy_from_slice(value))?)))
+        Ok(Some((commit, record::decode(value)?)))
     }
 }

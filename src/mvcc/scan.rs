@@ -1,9 +1,11 @@
 //! Scans: what a transaction sees of a range of keys.
 
+use std::cmp::Ordering;
+
 use bytes::Bytes;
 
 use crate::codec::lock::{self, Lock};
-use crate::codec::record::{self, Record, RecordKind};
+use crate::codec::record::{self, RecordKind};
 use crate::codec::txn_key;
 use crate::engine::{Cf, Cursor};
 use crate::types::{Result, Timestamp};
@@ -32,9 +34,9 @@ pub struct Scan {
 
 /// A key of a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scanned {
+pub enum Scanned<'a> {
     /// A value, and when it was committed.
-    Value(Timestamp, Bytes),
+    Value(Timestamp, &'a [u8]),
     /// A lock that the visitor must judge: its answer says whether the scan looks behind it.
     Locked(Box<Lock>),
 }
@@ -55,40 +57,38 @@ pub enum Next {
 ///
 /// # Errors
 /// [`crate::types::Error::Corruption`] or [`crate::types::Error::Io`], also of the visitor.
-pub fn scan(reader: &Reader<'_>, scan: &Scan, visit: &mut dyn FnMut(&[u8], Scanned) -> Result<Next>) -> Result<()> {
+pub fn scan(reader: &Reader<'_>, scan: &Scan, visit: &mut dyn FnMut(&[u8], Scanned<'_>) -> Result<Next>) -> Result<()> {
     let mut writes = Keys::new(reader, Cf::TxnWrite, scan)?;
     let mut locks = if scan.with_locks { Some(Keys::new(reader, Cf::TxnLock, scan)?) } else { None };
+    let mut values = Values::new(reader, scan);
     loop {
-        let locked = match &mut locks {
-            Some(locks) => locks.current(),
-            None => None,
-        };
-        let key = match (locked, writes.current()) {
+        // Which of the two comes first in the direction of the scan.
+        let order = match (locks.as_ref().and_then(Keys::current), writes.current()) {
             (None, None) => return Ok(()),
-            (Some(one), None) | (None, Some(one)) => one,
-            (Some(lock), Some(write)) if scan.reverse => lock.max(write),
-            (Some(lock), Some(write)) => lock.min(write),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(lock), Some(write)) if scan.reverse => write.cmp(lock),
+            (Some(lock), Some(write)) => lock.cmp(write),
         };
         let mut looks = true;
-        if let Some(locks) = &mut locks
-            && locks.current().as_ref() == Some(&key)
-        {
-            let lock = lock::decode(locks.value())?;
-            match visit(&key, Scanned::Locked(Box::new(lock)))? {
+        if let Some(locks) = locks.as_mut().filter(|_| order.is_le()) {
+            let lock = lock::decode(Bytes::copy_from_slice(locks.stored()))?;
+            match visit(&locks.key, Scanned::Locked(Box::new(lock)))? {
                 Next::More => looks = false,
                 Next::LookBehind => {}
                 Next::Stop => return Ok(()),
             }
             locks.next_key()?;
         }
-        if writes.current().as_ref() == Some(&key) {
+        if order.is_ge() {
             let visible = if looks { writes.visible(scan.at)? } else { None };
-            if let Some((commit, record)) = visible {
-                let value = match scan.with_values {
-                    true => reader.value_of(&key, record.start, record.short_value)?,
-                    false => Bytes::new(),
+            if let Some((commit, start)) = visible {
+                let value = match record::look(writes.stored())?.short_value {
+                    _ if !scan.with_values => &[],
+                    Some(value) => value,
+                    None => values.get(&writes.key, start)?,
                 };
-                if visit(&key, Scanned::Value(commit, value))? == Next::Stop {
+                if visit(&writes.key, Scanned::Value(commit, value))? == Next::Stop {
                     return Ok(());
                 }
             }
@@ -115,7 +115,9 @@ struct Keys<'a, 'r> {
     reverse: bool,
     /// The encoded key in a pair's key.
     key_of: fn(&[u8]) -> Result<&[u8]>,
-    current: Option<Bytes>,
+    /// The current encoded key, while there is one.
+    key: Vec<u8>,
+    has_key: bool,
     /// Whether the cursor was moved away from where the key was found.
     sought: bool,
 }
@@ -124,7 +126,8 @@ impl<'a, 'r> Keys<'a, 'r> {
     fn new(reader: &'r Reader<'a>, cf: Cf, scan: &Scan) -> Result<Keys<'a, 'r>> {
         let key_of = if cf == Cf::TxnWrite { key_of_version } else { key_of_lock };
         let cursor = reader.cursor(cf, &scan.start, &scan.end)?;
-        let mut keys = Keys { reader, cursor, reverse: scan.reverse, key_of, current: None, sought: false };
+        let (key, has_key) = (Vec::new(), false);
+        let mut keys = Keys { reader, cursor, reverse: scan.reverse, key_of, key, has_key, sought: false };
         let found = if scan.reverse { keys.cursor.seek_last()? } else { keys.cursor.seek(&scan.start)? };
         keys.stand(found)?;
         Ok(keys)
@@ -134,30 +137,35 @@ impl<'a, 'r> Keys<'a, 'r> {
     fn stand(&mut self, found: bool) -> Result<()> {
         let found = self.reader.moved(&*self.cursor, found);
         self.sought = false;
-        self.current = match self.cursor.pair().filter(|_| found) {
-            Some((key, _)) => Some(Bytes::copy_from_slice((self.key_of)(key)?)),
-            None => None,
-        };
+        let pair = self.cursor.pair().filter(|_| found);
+        self.has_key = pair.is_some();
+        if let Some((key, _)) = pair {
+            self.key.clear();
+            self.key.extend_from_slice((self.key_of)(key)?);
+        }
         Ok(())
     }
 
-    fn current(&self) -> Option<Bytes> {
-        self.current.clone()
+    fn current(&self) -> Option<&[u8]> {
+        self.has_key.then_some(&self.key)
     }
 
-    fn value(&self) -> Bytes {
-        self.cursor.pair().map_or_else(Bytes::new, |(_, value)| Bytes::copy_from_slice(value))
+    /// Returns the value under the cursor.
+    fn stored(&self) -> &[u8] {
+        self.cursor.pair().map_or(&[], |(_, value)| value)
     }
 
     /// Moves to the next key, wherever among the current one's versions the cursor is.
     fn next_key(&mut self) -> Result<()> {
-        let Some(key) = self.current.take() else { return Ok(()) };
+        if !self.has_key {
+            return Ok(());
+        }
         // Downwards the cursor may have passed the key's versions on the way to a visible one.
         let steps = if self.reverse && self.sought { 0 } else { STEPS };
         for _ in 0..steps {
             let is_at_key = match self.cursor.pair() {
-                Some((at, _)) => (self.key_of)(at)? == key,
-                None => return self.seek_next(&key),
+                Some((at, _)) => (self.key_of)(at)? == self.key,
+                None => return self.seek_next(),
             };
             if !is_at_key {
                 return self.stand(true);
@@ -167,40 +175,42 @@ impl<'a, 'r> Keys<'a, 'r> {
                 return self.stand(false);
             }
         }
-        self.seek_next(&key)
+        self.seek_next()
     }
 
-    fn seek_next(&mut self, key: &[u8]) -> Result<()> {
+    fn seek_next(&mut self) -> Result<()> {
         let found = if self.reverse {
-            self.cursor.seek_before(key)?
+            self.cursor.seek_before(&self.key)?
         } else {
             // Above the oldest version that a key can have.
-            self.cursor.seek(&[&txn_key::versioned(key, Timestamp(0))[..], &[0]].concat())?
+            self.cursor.seek(&[&txn_key::versioned(&self.key, Timestamp(0))[..], &[0]].concat())?
         };
         self.stand(found)
     }
 }
 
 impl Keys<'_, '_> {
-    /// Returns the put that is visible at a timestamp in the current key's versions. Leaves the cursor among them or
-    /// behind them.
-    fn visible(&mut self, at: Timestamp) -> Result<Option<(Timestamp, Record)>> {
-        let Some(key) = self.current() else { return Ok(None) };
+    /// Moves to the put that is visible at a timestamp in the current key's versions. Returns when it was committed and
+    /// when its transaction began, or `None` if there is none: then the cursor is among the versions or behind them.
+    fn visible(&mut self, at: Timestamp) -> Result<Option<(Timestamp, Timestamp)>> {
+        if !self.has_key {
+            return Ok(None);
+        }
         // Upwards the cursor stands on the newest version, downwards on the oldest.
         self.sought = true;
         let mut found = match self.reverse {
-            true => self.cursor.seek(&txn_key::versioned(&key, at))?,
-            false => self.newest_upwards(&key, at)?,
+            true => self.cursor.seek(&txn_key::versioned(&self.key, at))?,
+            false => self.newest_upwards(at)?,
         };
         while self.reader.moved(&*self.cursor, found) {
             let (stored, value) = self.cursor.pair().expect("a move that found a pair");
             let (of, commit) = txn_key::version_of(stored)?;
-            if of != key {
+            if of != self.key {
                 break;
             }
-            let record = record::decode(Bytes::copy_from_slice(value))?;
+            let record = record::look(value)?;
             match record.kind {
-                RecordKind::Put => return Ok(Some((commit, record))),
+                RecordKind::Put => return Ok(Some((commit, record.start))),
                 RecordKind::Delete => break,
                 RecordKind::Lock | RecordKind::Rollback => found = self.cursor.next()?,
             }
@@ -209,17 +219,81 @@ impl Keys<'_, '_> {
     }
 
     /// Moves from the newest version of a key to the newest at or below a timestamp.
-    fn newest_upwards(&mut self, key: &[u8], at: Timestamp) -> Result<bool> {
+    fn newest_upwards(&mut self, at: Timestamp) -> Result<bool> {
         for _ in 0..STEPS {
             let Some((stored, _)) = self.cursor.pair() else { return Ok(false) };
             let (of, commit) = txn_key::version_of(stored)?;
-            if of != key || commit <= at {
+            if of != self.key || commit <= at {
                 return Ok(true);
             }
             if !self.cursor.next()? {
                 return Ok(false);
             }
         }
-        self.cursor.seek(&txn_key::versioned(key, at))
+        self.cursor.seek(&txn_key::versioned(&self.key, at))
+    }
+}
+
+/// The values that are stored apart from their records. A scan asks for them in its direction, so the next one is
+/// mostly near the last.
+struct Values<'a, 'r> {
+    reader: &'r Reader<'a>,
+    scan: &'r Scan,
+    /// From the second value on; a scan that finds one does not need a cursor.
+    cursor: Option<Box<dyn Cursor + 'a>>,
+    has_found: bool,
+    /// The key that is looked for.
+    wanted: Vec<u8>,
+    /// A value that was found without the cursor.
+    found: Bytes,
+    /// How many pairs are stepped over before a seek: few, after a seek was needed.
+    steps: usize,
+}
+
+impl<'a, 'r> Values<'a, 'r> {
+    fn new(reader: &'r Reader<'a>, scan: &'r Scan) -> Values<'a, 'r> {
+        let found = Bytes::new();
+        Values { reader, scan, cursor: None, has_found: false, wanted: Vec::new(), found, steps: STEPS }
+    }
+
+    /// Returns the value that the transaction which began at `start` wrote to a key.
+    fn get(&mut self, key: &[u8], start: Timestamp) -> Result<&[u8]> {
+        if std::mem::replace(&mut self.has_found, true) {
+            self.wanted.clear();
+            self.wanted.extend_from_slice(key);
+            self.wanted.extend_from_slice(&(!start.0).to_be_bytes());
+            let found = self.near()?;
+            let cursor = self.cursor.as_deref().filter(|cursor| self.reader.moved(*cursor, found));
+            if let Some((_, value)) = cursor.and_then(Cursor::pair).filter(|(stored, _)| *stored == self.wanted) {
+                return Ok(value);
+            }
+        }
+        self.found = if self.reader.needs_disk() { Bytes::new() } else { self.reader.value_of(key, start, None)? };
+        Ok(&self.found)
+    }
+
+    /// Moves the cursor to the wanted key, or to the next one.
+    fn near(&mut self) -> Result<bool> {
+        let Some(cursor) = &mut self.cursor else {
+            let cursor = self.reader.cursor(Cf::TxnDefault, &self.scan.start, &self.scan.end)?;
+            return self.cursor.insert(cursor).seek(&self.wanted);
+        };
+        for _ in 0..self.steps {
+            let Some((at, _)) = cursor.pair() else { break };
+            let is_before = if self.scan.reverse { *at > self.wanted[..] } else { *at < self.wanted[..] };
+            if !is_before {
+                self.steps = STEPS;
+                return Ok(true);
+            }
+            if !(if self.scan.reverse { cursor.back()? } else { cursor.next()? }) {
+                break;
+            }
+        }
+        if cursor.pair().is_some_and(|(at, _)| at == self.wanted) {
+            self.steps = STEPS;
+            return Ok(true);
+        }
+        self.steps = 1;
+        cursor.seek(&self.wanted)
     }
 }

@@ -14,9 +14,10 @@ use crate::proto::kvrpcpb::{
 };
 use crate::rt::cpu;
 use crate::store::{Access, Kv, RegionRead, Route};
-use crate::types::limits::{READ_AT_KEY_BYTES_MAX, READ_INLINE_KEYS_MAX, REPLY_BYTES_MAX};
+use crate::types::limits::{READ_AT_KEY_BYTES_MAX, READ_INLINE_KEYS_MAX};
 use crate::types::{Error, Region, Result, Timestamp, region};
 
+use super::action::page::{Page, check_room, failed};
 use super::action::read::{self, Range, View};
 use super::action::{Key, error, flush, locks};
 use super::memory::Raised;
@@ -24,9 +25,6 @@ use super::scheduler::{PREEMPTED, Seen, Txn, check_keys};
 
 /// The pairs of a reply, or the error that stands in for all of them.
 pub type Reads = std::result::Result<Vec<KvPair>, KeyError>;
-
-/// What a pair takes beside its key and value.
-const PAIR_BYTES: usize = 32;
 
 /// What a request reads.
 enum Span<'a> {
@@ -197,7 +195,7 @@ impl<K: Kv> Txn<K> {
             let (reader, mut pairs, mut bytes) = (Reader::new(&snapshot), Vec::new(), 0);
             for key in &keys {
                 if let Some(pair) = flush::flushed(&reader, start, key)? {
-                    bytes += check_room(bytes, &pair)?;
+                    bytes += check_room(bytes, pair.key.len() + pair.value.len())?;
                     pairs.push(pair);
                 }
             }
@@ -346,9 +344,9 @@ fn gather(reader: &Reader<'_>, view: &View, keys: &[Key]) -> Result<Option<Vec<K
         let pair = match read::get(reader, view, key)? {
             Ok(Some((commit, value))) => read::pair(key.plain.clone(), value, commit, view),
             Ok(None) => continue,
-            Err(error) => read::failed(error),
+            Err(error) => failed(error),
         };
-        bytes += check_room(bytes, &pair)?;
+        bytes += check_room(bytes, pair.key.len() + pair.value.len())?;
         pairs.push(pair);
     }
     Ok((!reader.needs_disk()).then_some(pairs))
@@ -356,23 +354,9 @@ fn gather(reader: &Reader<'_>, view: &View, keys: &[Key]) -> Result<Option<Vec<K
 
 /// Returns the pairs of a range, or `None` if the disk is needed.
 fn page(reader: &Reader<'_>, view: &View, range: &Range) -> Result<Option<Vec<KvPair>>> {
-    let (mut pairs, mut bytes) = (Vec::new(), 0);
-    read::range(reader, view, range, &mut |pair| {
-        bytes += check_room(bytes, &pair)?;
-        pairs.push(pair);
-        Ok(true)
-    })?;
-    Ok((!reader.needs_disk()).then_some(pairs))
-}
-
-fn check_room(bytes: usize, pair: &KvPair) -> Result<usize> {
-    let more = pair.key.len() + pair.value.len() + PAIR_BYTES;
-    if bytes + more > REPLY_BYTES_MAX {
-        return Err(Error::Invalid(format!(
-            "the response would be over the limit of {REPLY_BYTES_MAX} bytes: ask for fewer keys at a time"
-        )));
-    }
-    Ok(more)
+    let mut page = Page::default();
+    read::range(reader, view, range, &mut page)?;
+    Ok((!reader.needs_disk()).then(|| page.into_pairs()))
 }
 
 fn bytes_of(pairs: &[KvPair]) -> usize {

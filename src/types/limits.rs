@@ -490,6 +490,8 @@ pub const HOT_OPERATORS_MAX: usize = 4;
 
 // Transactions.
 
+/// For how long a client keeps a transaction alive: one that lasts longer was forgotten by its program.
+pub const TXN_HEARTBEATS_MAX: Duration = Duration::from_secs(3600);
 /// The longest wait of a pessimistic lock request for the lock of another transaction; the default, too.
 pub const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 

@@ -38,7 +38,7 @@ impl Removed {
         let (key, record, value) = (part(), part(), part());
         // Clients do not see the prefix of their keyspace; no key of theirs begins like it.
         let key = Space::Keyspace(keyspace::DEFAULT).own(key);
-        let record = record::decode(record).expect("the store shows what it has decoded");
+        let record = record::decode(&record).expect("the store shows what it has decoded");
         let op = match record.kind {
             RecordKind::Put => Op::Put,
             RecordKind::Delete => Op::Del,

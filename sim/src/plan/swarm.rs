@@ -36,9 +36,6 @@ const P_HOT: f64 = 0.12;
 const P_VERSIONS_COLLECTED: f64 = 0.6;
 /// Probability that clients send single transactional requests in any order, and of what makes them more dangerous.
 const P_PROTOCOL: f64 = 0.4;
-/// Seeds from here on, as CI draws them, run without clients that send single requests, until it is known why the seeds
-/// 9800005 and 9810181 fail with them (docs/testing.md).
-const PROTOCOL_SEEDS_END: u64 = 100_000_000;
 const P_PROTOCOL_UNUSUAL: f64 = 0.6;
 const P_PROTOCOL_COLLECTED: f64 = 0.6;
 const P_PROTOCOL_STORY: f64 = 0.3;
@@ -76,9 +73,6 @@ pub fn plan(seed: u64) -> Plan {
     let zones = if stores > replicas && zones.chance(P_ZONES) { zones.between(2, u64::from(stores)) as u32 } else { 0 };
     let topology = Topology { stores, replicas, zones, splits };
     let mut workload = workload(&mut Rng::fork(seed, "workload"), keys);
-    if seed >= PROTOCOL_SEEDS_END {
-        workload.protocol_ms = 0;
-    }
     let length_ms = workload.ops[0][1] as u64 * workload.pace_ms;
     let mut knobs = knobs(&mut Rng::fork(seed, "knobs"));
     let raft = knobs.settings().raft;

@@ -198,6 +198,7 @@ impl TxnWorker {
             commit_within: rng.chance(0.2).then(|| Duration::from_millis(rng.between(0, 2000))),
             patience: Duration::from_millis(rng.between(200, 3000)),
             in_background: rng.chance(0.3),
+            heartbeats: rng.chance(0.5),
         }
     }
 

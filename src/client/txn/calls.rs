@@ -10,7 +10,7 @@ use crate::proto::kvrpcpb::{
     DeleteRangeRequest, DeleteRangeResponse, FlushResponse, GetRequest, GetResponse, KeyError, KvPair, LockInfo,
     Mutation, MvccGetByKeyRequest, MvccGetByKeyResponse, MvccGetByStartTsRequest, MvccGetByStartTsResponse, MvccInfo,
     PessimisticLockRequest, PessimisticLockResponse, PrewriteRequest, PrewriteResponse, ResolveLockRequest,
-    ResolveLockResponse, ScanLockRequest, ScanLockResponse, ScanRequest, ScanResponse,
+    ResolveLockResponse, ScanLockRequest, ScanLockResponse, ScanRequest, ScanResponse, TxnHeartBeatResponse,
 };
 use crate::types::limits::KEY_BYTES_MAX;
 use crate::types::{Region, Timestamp};
@@ -71,7 +71,8 @@ replies!(
     FlushResponse,
     BufferBatchGetResponse,
     MvccGetByKeyResponse,
-    MvccGetByStartTsResponse
+    MvccGetByStartTsResponse,
+    TxnHeartBeatResponse
 );
 
 /// Returns the context of a read that passes the locks of these transactions.

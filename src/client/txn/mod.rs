@@ -11,6 +11,7 @@
 
 mod calls;
 mod failed;
+mod heart;
 mod pipeline;
 mod replicas;
 mod resolve;
@@ -27,6 +28,7 @@ use crate::proto::kvrpcpb::prewrite_request::PessimisticAction;
 use crate::proto::kvrpcpb::{
     Assertion, KeyError, LockInfo, Mutation, Op, PessimisticLockKeyResultType, PessimisticLockRequest, PrewriteRequest,
 };
+use crate::rt::clock::Instant;
 use crate::types::Timestamp;
 use crate::types::limits::LOCK_WAIT_MAX;
 
@@ -36,6 +38,7 @@ use super::raw::RawClient;
 pub use calls::Locks;
 pub use failed::{Abort, Done, Failed, Why};
 use failed::{aborted, reason, unknown};
+use heart::Heart;
 pub use replicas::Snapshot;
 pub use resolve::{Ended, has_expired};
 
@@ -71,6 +74,8 @@ pub struct TxnOptions {
     pub patience: Duration,
     /// Whether a commit that is decided returns while the locks of its keys are still being ended.
     pub in_background: bool,
+    /// Whether its locks are kept while its program works on it, however long that takes (an hour at most).
+    pub heartbeats: bool,
 }
 
 impl Default for TxnOptions {
@@ -83,6 +88,7 @@ impl Default for TxnOptions {
             commit_within: None,
             patience: Duration::from_secs(5),
             in_background: false,
+            heartbeats: true,
         }
     }
 }
@@ -205,11 +211,16 @@ pub struct Txn {
     dirty: BTreeSet<Bytes>,
     /// The number of flushes.
     generation: u64,
+    /// When it began, by this client's clock.
+    begun: Instant,
+    heart: Option<Heart>,
 }
 
 impl Txn {
     fn new(client: &TxnClient, options: TxnOptions, start: Timestamp) -> Txn {
         Txn {
+            begun: client.raw.clock().now(),
+            heart: None,
             client: client.clone(),
             options,
             start,
@@ -369,6 +380,7 @@ impl Txn {
                 }
                 self.for_update = self.for_update.max(found.0);
                 self.locked.insert(key.clone());
+                self.keep_alive();
                 self.writes.entry(key.clone()).or_insert(Write::Lock);
                 return Ok(found);
             };
@@ -433,7 +445,7 @@ impl Txn {
         }
     }
 
-    async fn try_commit(&self, primary: &Bytes) -> Done<Timestamp> {
+    async fn try_commit(&mut self, primary: &Bytes) -> Done<Timestamp> {
         let prewritten = if self.generation > 0 { Prewritten::Locked } else { self.prewrite(primary).await? };
         let keys: Vec<Bytes> = self.writes.keys().cloned().collect();
         let others: Vec<Bytes> = keys.iter().filter(|key| *key != primary).cloned().collect();
@@ -493,7 +505,7 @@ impl Txn {
     }
 
     /// Prewrites all keys.
-    async fn prewrite(&self, primary: &Bytes) -> Done<Prewritten> {
+    async fn prewrite(&mut self, primary: &Bytes) -> Done<Prewritten> {
         let mut waiting = Waiting::new(self);
         let mut one_phase = self.options.commit_by == CommitBy::OnePhase && self.in_one_region().await;
         let by_async = self.options.commit_by != CommitBy::TwoPhase;
@@ -555,6 +567,8 @@ impl Txn {
                 let largest = replies.iter().map(|reply| reply.min_commit_ts).max().unwrap_or_default();
                 return Ok(if decided { Prewritten::Decided(Timestamp(largest)) } else { Prewritten::Locked });
             }
+            // Some keys may be locked, and this may take longer than they last.
+            self.keep_alive();
             waiting.behind(&locks).await.map_err(|failed| match failed {
                 Failed::Aborted(why) if by_async => Failed::Unknown(why.to_string()),
                 failed => failed,
@@ -602,7 +616,7 @@ struct Waiting {
     client: TxnClient,
     reader: Timestamp,
     tries: u32,
-    until: crate::rt::clock::Instant,
+    until: Instant,
     /// Whether it is a snapshot that waits.
     reads: bool,
     /// Start timestamps of transactions that commit after the snapshot, if at all.

@@ -51,6 +51,7 @@ impl Txn {
                 return Err(Failed::Aborted(reason(error)));
             }
             let locks: Vec<LockInfo> = errors.into_iter().filter_map(|error| error.locked).collect();
+            self.keep_alive();
             if locks.is_empty() {
                 break;
             }

@@ -64,8 +64,19 @@ impl RaftLog {
         Ok(())
     }
 
+    /// Returns whether the segments hold more than twice `live_bytes_soft_max` bytes, of which over three quarters are
+    /// dead: then a byte that is moved frees at least three.
+    pub fn is_behind(&self) -> bool {
+        let held = self.held();
+        held > 2 * self.options.live_bytes_soft_max && self.index.live() < held / 4
+    }
+
+    fn held(&self) -> u64 {
+        self.segments.values().map(|segment| segment.end).sum()
+    }
+
     fn move_is_due(&self) -> bool {
-        let held: u64 = self.segments.values().map(|segment| segment.end).sum();
+        let held = self.held();
         // At least as many bytes are freed as are moved, so each byte is moved once on average.
         let soft_max = if crate::buggify!("log.move-early") { 0 } else { self.options.live_bytes_soft_max };
         self.segments.len() > 1 && held > soft_max && self.index.live() < held / 2

@@ -14,6 +14,7 @@ pub mod flush;
 mod key;
 pub mod lock_keys;
 pub mod locks;
+pub mod page;
 pub mod prewrite;
 pub mod read;
 pub mod resolve;

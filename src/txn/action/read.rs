@@ -15,6 +15,7 @@ use crate::types::{Error, Result, Timestamp};
 
 use super::Key;
 use super::error;
+use super::page::Page;
 
 /// How a request reads.
 #[derive(Clone, Debug)]
@@ -118,11 +119,6 @@ pub fn pair(key: Bytes, value: Bytes, commit: Timestamp, view: &View) -> KvPair 
     KvPair { key, value, commit_ts: if view.commit_times { commit.0 } else { 0 }, ..KvPair::default() }
 }
 
-/// Returns a pair that has only an error.
-pub fn failed(error: KeyError) -> KvPair {
-    KvPair { error: Some(Box::new(error)), ..KvPair::default() }
-}
-
 /// A range to read, of encoded keys.
 #[derive(Clone, Debug)]
 pub struct Range {
@@ -138,17 +134,12 @@ pub struct Range {
     pub key_only: bool,
 }
 
-/// Calls `emit` with the pairs of a range, until it returns false or the range's limit is reached. A locked key is a
-/// pair with an error, and the scan goes on behind it.
+/// Adds the pairs of a range to a page, up to the range's limit. A locked key is a pair with an error, and the scan
+/// goes on behind it.
 ///
 /// # Errors
-/// The engine's, and those of `emit`.
-pub fn range(
-    reader: &Reader<'_>,
-    view: &View,
-    range: &Range,
-    emit: &mut dyn FnMut(KvPair) -> Result<bool>,
-) -> Result<()> {
+/// The engine's, and [`Page`]'s.
+pub fn range(reader: &Reader<'_>, view: &View, range: &Range, page: &mut Page) -> Result<()> {
     let asked = Scan {
         start: range.start.clone(),
         end: range.end.clone(),
@@ -157,30 +148,30 @@ pub fn range(
         with_values: !range.key_only,
         with_locks: view.with_locks,
     };
-    let mut left = range.limit;
-    if left == 0 {
+    if range.limit == 0 {
         return Ok(());
     }
+    let shown = |commit: Timestamp| if view.commit_times { commit.0 } else { 0 };
     scan(reader, &asked, &mut |encoded, found| {
-        let key = Key::of_encoded(Bytes::copy_from_slice(encoded))?;
-        let made = match found {
-            Scanned::Value(commit, value) => pair(key.plain, value, commit, view),
-            Scanned::Locked(lock) => match view.judge(&key.plain, &lock) {
-                Judged::Passed => return Ok(Next::LookBehind),
-                Judged::Opened => match opened(reader, &key, &lock)? {
-                    Some((commit, value)) => {
-                        let value = if range.key_only { Bytes::new() } else { value };
-                        pair(key.plain, value, commit, view)
-                    }
-                    None => return Ok(Next::More),
-                },
-                Judged::Blocked if crate::mutant!("txn.scan-skips-locked") => return Ok(Next::More),
-                Judged::Blocked => failed(error::locked(&key.plain, &lock)),
-            },
-        };
-        left -= 1;
-        let goes_on = emit(made)? && left > 0;
-        Ok(if goes_on { Next::More } else { Next::Stop })
+        match found {
+            Scanned::Value(commit, value) => page.add(encoded, value, shown(commit))?,
+            Scanned::Locked(lock) => {
+                let key = Key::of_encoded(Bytes::copy_from_slice(encoded))?;
+                match view.judge(&key.plain, &lock) {
+                    Judged::Passed => return Ok(Next::LookBehind),
+                    Judged::Opened => match opened(reader, &key, &lock)? {
+                        Some((commit, value)) => {
+                            let value = if range.key_only { Bytes::new() } else { value };
+                            page.add(encoded, &value, shown(commit))?;
+                        }
+                        None => return Ok(Next::More),
+                    },
+                    Judged::Blocked if crate::mutant!("txn.scan-skips-locked") => return Ok(Next::More),
+                    Judged::Blocked => page.fail(error::locked(&key.plain, &lock))?,
+                }
+            }
+        }
+        Ok(if page.len() < range.limit { Next::More } else { Next::Stop })
     })
 }
 
@@ -241,7 +232,7 @@ pub fn written_by(
 ) -> Result<Option<Key>> {
     let mut found = Ok(None);
     read.scan_once(Cf::TxnWrite, start, end, &mut |stored, value| {
-        let its_own = record::decode(Bytes::copy_from_slice(value)).map(|record| record.start == at);
+        let its_own = record::look(value).map(|record| record.start == at);
         found = match its_own {
             _ if gone.load(Ordering::Relaxed) => Err(Error::Timeout("the caller has gone".into())),
             Ok(false) => return Visit::More,

@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 use super::error::told;
 use super::lock_keys::Locking;
+use super::page::Page;
 use super::prewrite::{Checked, Mode};
 use super::read::{Range, View};
 use super::*;
@@ -452,14 +453,12 @@ impl World {
                     [2, 3].map(|at| Key::new(Bytes::copy_from_slice(words.words[at].as_bytes())).encoded);
                 let (reverse, key_only) = (words.has("reverse"), words.has("keys"));
                 let range = Range { start, end, reverse, limit, key_only };
-                read::range(&reader, &view, &range, &mut |pair| {
-                    out.push(match &pair.error {
-                        Some(error) => error_text(error),
-                        None => format!("{}={}", text(&pair.key), text(&pair.value)),
-                    });
-                    Ok(true)
-                })
-                .expect("the engine works");
+                let mut page = Page::default();
+                read::range(&reader, &view, &range, &mut page).expect("the engine works");
+                out.extend(page.into_pairs().iter().map(|pair| match &pair.error {
+                    Some(error) => error_text(error),
+                    None => format!("{}={}", text(&pair.key), text(&pair.value)),
+                }));
             }
             _ => {
                 for key in words.keys(2) {
