@@ -111,6 +111,16 @@ impl<'a> Reader<'a> {
         self.get(Cf::TxnLock, key)?.map(lock::decode).transpose()
     }
 
+    /// Returns whether some key of a range is locked.
+    ///
+    /// # Errors
+    /// As [`Reader::lock`].
+    pub fn has_lock(&self, start: &[u8], end: &[u8]) -> Result<bool> {
+        let mut cursor = self.cursor(Cf::TxnLock, start, end)?;
+        let found = cursor.seek(start)?;
+        Ok(self.moved(&*cursor, found))
+    }
+
     /// Returns the records of a key, the newest first, beginning at or below a timestamp.
     ///
     /// # Errors

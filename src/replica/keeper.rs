@@ -177,15 +177,11 @@ impl LogKeeper {
             if !self.log.maintain().await? {
                 break;
             }
-            // A step that moved little can wait, unless the disk is nearly full or the log is filled faster than one
-            // step a tick frees it: many such steps would move the same entries again and again.
+            // A step that moved little can wait, unless the disk is nearly full: many such steps would move the same
+            // entries again and again.
             let moved = self.log.stats().rewritten_bytes - before;
-            let is_behind = self.log.is_behind() && !crate::mutant!("replica.log-upkeep-falls-behind");
-            if moved < LOG_UPKEEP_BYTES_MIN && self.handle.room() == Room::Enough && !is_behind {
+            if moved < LOG_UPKEEP_BYTES_MIN && self.handle.room() == Room::Enough {
                 break;
-            }
-            if is_behind {
-                crate::reach!("log.upkeep-catches-up");
             }
         }
         let stats = self.log.stats();

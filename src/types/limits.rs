@@ -199,6 +199,8 @@ pub const LOG_READ_BYTES_MAX: u64 = 1 << 20;
 pub const LOG_READ_GAP_BYTES_MAX: u64 = 16 << 10;
 /// Bytes of runs that one step of the raft log's maintenance moves. A single run may be larger.
 pub const LOG_MOVE_BYTES_MAX: u64 = 1 << 20;
+/// Out of how many segments of the raft log one step moves entries.
+pub const LOG_MOVE_SEGMENTS_MAX: usize = 16;
 /// How many durable entries of a group its log may hold while little disk space is left.
 pub const LOG_KEPT_WITHOUT_ROOM_MAX: u64 = 16;
 /// How many steps of the raft log's maintenance one tick takes.

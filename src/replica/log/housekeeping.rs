@@ -3,12 +3,12 @@
 
 use super::read::{entries_of, read_span};
 use super::{LogBatch, RaftLog};
-use crate::types::limits::LOG_MOVE_BYTES_MAX;
+use crate::types::limits::{LOG_MOVE_BYTES_MAX, LOG_MOVE_SEGMENTS_MAX};
 use crate::types::{GroupId, Result};
 
 impl RaftLog {
     /// Does one bounded step of housekeeping: frees segments in which no group has entries, or moves at most 1 MiB of
-    /// entries out of the oldest one if the segments hold more than `live_bytes_soft_max` bytes and most of them are
+    /// entries out of the oldest ones if the segments hold more than `live_bytes_soft_max` bytes and most of them are
     /// dead. Returns true if there is more to do right away.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl RaftLog {
 
     /// Returns whether the segments hold more than twice `live_bytes_soft_max` bytes, of which over three quarters are
     /// dead: then a byte that is moved frees at least three.
-    pub fn is_behind(&self) -> bool {
+    fn is_behind(&self) -> bool {
         let held = self.held();
         held > 2 * self.options.live_bytes_soft_max && self.index.live() < held / 4
     }
@@ -82,14 +82,26 @@ impl RaftLog {
         self.segments.len() > 1 && held > soft_max && self.index.live() < held / 2
     }
 
-    /// Moves some entries of the oldest segment to the tail without a sync: the segment is freed only after a later
+    /// Returns the last of the segments out of which one step moves entries: the oldest, or several of them if segments
+    /// are filled faster than one a step.
+    fn last_to_move(&self) -> u64 {
+        let oldest = self.first_live;
+        if !self.is_behind() || crate::mutant!("log.upkeep-falls-behind") {
+            return oldest;
+        }
+        crate::reach!("log.upkeep-catches-up");
+        let old = self.segments.range(oldest..self.active).take(LOG_MOVE_SEGMENTS_MAX);
+        old.last().map_or(oldest, |(number, _)| *number)
+    }
+
+    /// Moves some entries of the oldest segments to the tail without a sync: the segments are freed only after a later
     /// sync.
     async fn move_oldest(&mut self) -> Result<()> {
-        let oldest = self.first_live as u32;
+        let last = self.last_to_move() as u32;
         let mut picked: Vec<(GroupId, super::Run)> = Vec::new();
         let mut bytes = 0;
         'groups: for (id, group) in &self.index.groups {
-            for run in group.runs.iter().filter(|run| run.segment == oldest) {
+            for run in group.runs.iter().filter(|run| run.segment <= last) {
                 if bytes > 0 && bytes + u64::from(run.bytes) > LOG_MOVE_BYTES_MAX {
                     break 'groups;
                 }

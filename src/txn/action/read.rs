@@ -134,12 +134,34 @@ pub struct Range {
     pub key_only: bool,
 }
 
-/// Adds the pairs of a range to a page, up to the range's limit. A locked key is a pair with an error, and the scan
-/// goes on behind it.
+/// Adds the pairs of a range to an empty page, up to the range's limit. A locked key is a pair with an error, and the
+/// scan goes on behind it.
 ///
 /// # Errors
 /// The engine's, and [`Page`]'s.
 pub fn range(reader: &Reader<'_>, view: &View, range: &Range, page: &mut Page) -> Result<()> {
+    if range.limit == 0 {
+        return Ok(());
+    }
+    if view.with_locks {
+        // Locks are few, but their remains many: a search for the next one may pass all that were ended in the region.
+        // So it is looked for values first, and then for a lock as far as those reach.
+        let reached = part(reader, &View { with_locks: false, ..view.clone() }, range, page)?;
+        let (start, end) = match reached {
+            None => (range.start.clone(), range.end.clone()),
+            Some(last) if range.reverse => (last, range.end.clone()),
+            Some(last) => (range.start.clone(), [&last[..], b"\0"].concat().into()),
+        };
+        if reader.needs_disk() || !reader.has_lock(&start, &end)? {
+            return Ok(());
+        }
+        *page = Page::default();
+    }
+    part(reader, view, range, page).map(drop)
+}
+
+/// Adds the pairs of a range. Returns the last key, encoded, if the range's limit ended the scan.
+fn part(reader: &Reader<'_>, view: &View, range: &Range, page: &mut Page) -> Result<Option<Bytes>> {
     let asked = Scan {
         start: range.start.clone(),
         end: range.end.clone(),
@@ -148,9 +170,7 @@ pub fn range(reader: &Reader<'_>, view: &View, range: &Range, page: &mut Page) -
         with_values: !range.key_only,
         with_locks: view.with_locks,
     };
-    if range.limit == 0 {
-        return Ok(());
-    }
+    let mut last = None;
     let shown = |commit: Timestamp| if view.commit_times { commit.0 } else { 0 };
     scan(reader, &asked, &mut |encoded, found| {
         match found {
@@ -171,8 +191,13 @@ pub fn range(reader: &Reader<'_>, view: &View, range: &Range, page: &mut Page) -
                 }
             }
         }
-        Ok(if page.len() < range.limit { Next::More } else { Next::Stop })
-    })
+        if page.len() < range.limit {
+            return Ok(Next::More);
+        }
+        last = Some(Bytes::copy_from_slice(encoded));
+        Ok(Next::Stop)
+    })?;
+    Ok(last)
 }
 
 /// Returns everything that is stored of a key.
