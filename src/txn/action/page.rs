@@ -24,12 +24,12 @@ pub struct Page {
 #[derive(Debug)]
 enum Part {
     Pair { key: u32, value: u32, commit: u64 },
-    Failed(KeyError),
+    Failed(Box<KeyError>),
 }
 
 impl Page {
     /// Returns the number of pairs.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.parts.len()
     }
 
@@ -58,7 +58,7 @@ impl Page {
     /// [`Error::Invalid`] if the reply would be too long.
     pub fn fail(&mut self, error: KeyError) -> Result<()> {
         check_room(self.data.len() + self.parts.len() * PAIR_BYTES, 0)?;
-        self.parts.push(Part::Failed(error));
+        self.parts.push(Part::Failed(Box::new(error)));
         Ok(())
     }
 
@@ -72,7 +72,7 @@ impl Page {
                 commit_ts: commit,
                 ..KvPair::default()
             },
-            Part::Failed(error) => failed(error),
+            Part::Failed(error) => failed(*error),
         };
         self.parts.into_iter().map(pair).collect()
     }

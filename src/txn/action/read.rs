@@ -191,7 +191,7 @@ fn part(reader: &Reader<'_>, view: &View, range: &Range, page: &mut Page) -> Res
                 }
             }
         }
-        if page.len() < range.limit {
+        if page.count() < range.limit {
             return Ok(Next::More);
         }
         last = Some(Bytes::copy_from_slice(encoded));
