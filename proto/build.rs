@@ -8,7 +8,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "pdpb",
         "tikvpb",
         "meta_storagepb",
-        "keyspacepb",
         "etcdserverpb",
         "health",
         "armilla_raft",

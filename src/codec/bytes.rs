@@ -51,15 +51,6 @@ pub fn encode_into(out: &mut BytesMut, plain: &[u8]) {
     memcomparable::encode_into(out, plain);
 }
 
-/// Appends what `bytes` encode to `out`. They must be exactly one encoding.
-///
-/// # Errors
-/// Returns a [`DecodeError`]; [`DecodeError::Long`] if bytes follow the encoding.
-pub fn decode_into(out: &mut BytesMut, bytes: &[u8]) -> Result<(), DecodeError> {
-    let took = memcomparable::decode_into(out, bytes)?;
-    if took == bytes.len() { Ok(()) } else { Err(DecodeError::Long(took)) }
-}
-
 /// Decodes the encoding at the beginning of `bytes`. Returns the plain string and the bytes that follow the encoding.
 ///
 /// # Errors

@@ -5,7 +5,6 @@
 
 pub mod bytes;
 mod fields;
-pub mod keyspace;
 pub mod lock;
 pub mod raw;
 pub mod record;

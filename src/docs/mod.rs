@@ -6,9 +6,6 @@
 #[doc = include_str!("follower-reads.md")]
 pub mod follower_reads {}
 
-#[doc = include_str!("keyspaces.md")]
-pub mod keyspaces {}
-
 #[doc = include_str!("load.md")]
 pub mod load {}
 

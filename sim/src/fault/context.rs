@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use armilla::client::{PdClient, Space};
-use armilla::codec;
+use armilla::client::PdClient;
 use armilla::proto::armilla::pd::ChangeSettings;
 use armilla::proto::armilla::pd::change_regions_request::Change;
 use armilla::proto::armilla::raft::RaftBatch;
@@ -12,7 +11,7 @@ use armilla::proto::kvrpcpb::{self, SplitRegionRequest};
 use armilla::proto::tikvpb::tikv_client::TikvClient;
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::{LinkConfig, NodeHandle, World};
-use armilla::types::{Api, GroupId, Region, region};
+use armilla::types::{GroupId, Region, region};
 use bytes::Bytes;
 
 use super::force::Machines;
@@ -21,7 +20,7 @@ use crate::cluster::monitor::Monitor;
 use crate::cluster::{Cluster, Death};
 use crate::oracle::settings::{About, Value};
 use crate::oracle::ttl::WallClocks;
-use crate::plan::keys::{boundary as boundary_key, wire_version};
+use crate::plan::keys::boundary as boundary_key;
 
 /// Everything that a fault may act on or must report to.
 pub struct Context {
@@ -37,8 +36,6 @@ pub struct Context {
     pub link: LinkConfig,
     /// The first regions, in the order of their keys.
     pub regions: Vec<Region>,
-    /// Which keys the clients use.
-    pub space: Space,
     /// The client that requests leadership transfers.
     pub pd: PdClient,
     /// The machine on which that client runs.
@@ -244,7 +241,7 @@ impl Context {
 
     /// Splits the region that holds the first of these boundaries there and at all others that are inside it.
     pub fn split(&self, boundaries: &[u32]) {
-        let mut keys: Vec<Bytes> = boundaries.iter().map(|boundary| boundary_key(self.space, *boundary)).collect();
+        let mut keys: Vec<Bytes> = boundaries.iter().map(|boundary| boundary_key(*boundary)).collect();
         let found = self.monitor.with(|observed| {
             let region = observed.ranges.holding(keys.first()?)?.clone();
             let (_, node) = *observed.leaders.get(&region.id)?;
@@ -263,12 +260,8 @@ impl Context {
             region_id: region.id,
             region_epoch: region.region_epoch,
             peer: Some(peer),
-            api_version: wire_version(self.space),
             ..kvrpcpb::Context::default()
         };
-        if self.space.api() == Api::V2 {
-            keys.iter_mut().for_each(|key| *key = codec::bytes::decode(key).expect("boundaries are encoded"));
-        }
         let request =
             SplitRegionRequest { context: Some(context), split_keys: keys, is_raw_kv: true, ..Default::default() };
         self.admin.spawn(async move {
