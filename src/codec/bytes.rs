@@ -61,15 +61,25 @@ pub fn decode_prefix(bytes: &[u8]) -> Result<(Bytes, &[u8]), DecodeError> {
     Ok((out.freeze(), &bytes[took..]))
 }
 
+/// Decodes `bytes`, which must be exactly one encoding, and appends the plain string to `out`.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_into(out: &mut BytesMut, bytes: &[u8]) -> Result<(), DecodeError> {
+    match memcomparable::decode_into(out, bytes)? {
+        took if took == bytes.len() => Ok(()),
+        took => Err(DecodeError::Long(took)),
+    }
+}
+
 /// Decodes `bytes`, which must be exactly one encoding.
 ///
 /// # Errors
 /// Returns a [`DecodeError`]; [`DecodeError::Long`] if bytes follow the encoding.
 pub fn decode(bytes: &[u8]) -> Result<Bytes, DecodeError> {
-    match decode_prefix(bytes)? {
-        (plain, []) => Ok(plain),
-        (_, rest) => Err(DecodeError::Long(bytes.len() - rest.len())),
-    }
+    let mut out = BytesMut::new();
+    decode_into(&mut out, bytes)?;
+    Ok(out.freeze())
 }
 
 #[cfg(test)]

@@ -44,15 +44,26 @@ pub fn version_of(key: &[u8]) -> Result<(&[u8], Timestamp)> {
 /// # Errors
 /// [`Error::Corruption`] if it is not one.
 pub fn decode(encoded: &[u8]) -> Result<Bytes> {
-    bytes::decode(encoded).map_err(|error| Error::Corruption(format!("a transactional key: {error}")))
+    let mut out = BytesMut::new();
+    decode_into(&mut out, encoded)?;
+    Ok(out.freeze())
 }
 
-/// Returns a boundary at or below `key` that cuts no versions of one key apart: `key` itself, unless it is a version.
-/// What begins with an encoded key and has another length is a raw key.
+/// Appends the key of an encoded key to `out`.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_into(out: &mut BytesMut, encoded: &[u8]) -> Result<()> {
+    bytes::decode_into(out, encoded).map_err(|error| Error::Corruption(format!("a transactional key: {error}")))
+}
+
+/// Returns a boundary at or below `key` that cuts no versions of one key apart: the encoded key that `key` begins with,
+/// or else `key` itself. A raw key may begin with an encoded key too: all that does stays together, because the
+/// versions of that key are, or will be, among it.
 pub fn boundary(key: &[u8]) -> &[u8] {
     match bytes::decode_prefix(key) {
-        Ok((_, rest)) if rest.len() == TIMESTAMP_BYTES => &key[..key.len() - TIMESTAMP_BYTES],
-        _ => key,
+        Ok((_, rest)) => &key[..key.len() - rest.len()],
+        Err(_) => key,
     }
 }
 
@@ -72,7 +83,9 @@ mod tests {
         assert_eq!(decode(&b).unwrap(), &b"a\0"[..]);
         assert!(matches!(version_of(b"short"), Err(Error::Corruption(_))));
         assert!(matches!(decode(b"raw"), Err(Error::Corruption(_))));
-        for (key, cut) in [(&keys[2], &a), (&a, &a), (&Bytes::from_static(b"raw"), &Bytes::from_static(b"raw"))] {
+        let raw = |key: &'static str| Bytes::from_static(key.as_bytes());
+        let among = Bytes::from([&a[..], b"~raw"].concat());
+        for (key, cut) in [(&keys[2], &a), (&a, &a), (&among, &a), (&raw("raw"), &raw("raw"))] {
             assert_eq!(boundary(key), cut);
         }
     }

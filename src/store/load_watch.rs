@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
+use crate::codec::txn_key;
 use crate::replica::load::Sample;
 use crate::rt::clock::Instant;
 use crate::types::limits::LOAD_SAMPLED_REGIONS_MAX;
@@ -182,9 +183,8 @@ fn split_key(region: &Region, samples: &[&Sample], by_bytes: bool) -> Option<Byt
     let inside = |key: &Bytes| *key > region.start_key && region::holds(region, key);
     let samples: Vec<&Sample> = samples.iter().copied().filter(|sample| region::holds(region, &sample.from)).collect();
     let total: u64 = samples.iter().map(|sample| weight(sample)).sum();
-    let mut keys: Vec<&Bytes> =
-        samples.iter().flat_map(|sample| [Some(&sample.from), sample.to.as_ref()]).flatten().collect();
-    keys.retain(|key| inside(key));
+    let points = samples.iter().flat_map(|sample| [Some(&sample.from), sample.to.as_ref()]).flatten();
+    let mut keys: Vec<Bytes> = points.map(boundary).filter(|key| inside(key)).collect();
     keys.sort();
     keys.dedup();
     if crate::mutant!("store.load-split-beside-the-load") {
@@ -205,7 +205,7 @@ fn split_key(region: &Region, samples: &[&Sample], by_bytes: bool) -> Option<Byt
     ends.sort();
     let (mut at_begin, mut begun, mut at_end, mut ended) = (0, 0, 0, 0);
     let mut best: Option<(u64, &Bytes)> = None;
-    for key in keys {
+    for key in &keys {
         while begins.get(at_begin).is_some_and(|(from, _)| *from < key) {
             begun += begins[at_begin].1;
             at_begin += 1;
@@ -222,6 +222,15 @@ fn split_key(region: &Region, samples: &[&Sample], by_bytes: bool) -> Option<Byt
         }
     }
     best.map(|(_, key)| key.clone())
+}
+
+/// Returns where a region can be split at or below `key`.
+fn boundary(key: &Bytes) -> Bytes {
+    if crate::mutant!("store.boundary-among-versions") {
+        key.clone()
+    } else {
+        key.slice(..txn_key::boundary(key).len())
+    }
 }
 
 #[cfg(test)]
@@ -270,6 +279,11 @@ mod tests {
         let outside = [key("a", 1), key("b", 1), key("z", 1)];
         assert_eq!(split(&region("m", "n"), &outside, false), None, "requests of an earlier range");
         assert_eq!(split(&region("", ""), &[], false), None);
+        let encoded = txn_key::encode(b"key");
+        let among = |n: u8| Sample { from: [&encoded[..], &[n]].concat().into(), to: None, bytes: 1 };
+        let among: Vec<Sample> = (0..9).map(among).collect();
+        let begins_there = Region { start_key: encoded, ..region("", "") };
+        assert_eq!(split_key(&begins_there, &among.iter().collect::<Vec<_>>(), false), None, "versions stay together");
     }
 
     #[test]

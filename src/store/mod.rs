@@ -58,6 +58,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "store.freed-reserve-forgotten",
         "a store that restarts without its reserve does not know that it was nearly full",
     ),
+    ("store.boundary-among-versions", "a region is split at a raw key that lies among the versions of another key"),
     ("store.version-not-awaited", "a region is split before every node knows how to"),
     (
         "store.passes-leaders-to-and-fro",

@@ -119,7 +119,9 @@ pub(super) fn split_keys(region: &Region, mut keys: Vec<Bytes>) -> Result<Vec<By
         return Err(Error::KeyNotInRegion { key: outside.clone(), region: Box::new(region.clone()) });
     }
     // A boundary never cuts the versions of one key apart.
-    keys.iter_mut().for_each(|key| key.truncate(txn_key::boundary(key).len()));
+    if !crate::mutant!("store.boundary-among-versions") {
+        keys.iter_mut().for_each(|key| key.truncate(txn_key::boundary(key).len()));
+    }
     keys.dedup();
     keys.retain(|key| !key.is_empty() && *key > region.start_key);
     if keys.is_empty() {

@@ -239,9 +239,14 @@ impl Context {
         });
     }
 
-    /// Splits the region that holds the first of these boundaries there and at all others that are inside it.
+    /// Splits the region that holds the first of these boundaries there and at all others that are inside it. Each
+    /// second boundary is asked for at a raw key that lies among the versions of the key there.
     pub fn split(&self, boundaries: &[u32]) {
-        let mut keys: Vec<Bytes> = boundaries.iter().map(|boundary| boundary_key(*boundary)).collect();
+        let asked = |number: u32| match number % 2 {
+            0 => boundary_key(number),
+            _ => [&boundary_key(number)[..], b"~"].concat().into(),
+        };
+        let mut keys: Vec<Bytes> = boundaries.iter().map(|boundary| asked(*boundary)).collect();
         let found = self.monitor.with(|observed| {
             let region = observed.ranges.holding(keys.first()?)?.clone();
             let (_, node) = *observed.leaders.get(&region.id)?;

@@ -1,9 +1,11 @@
-//! Regions cover all keys exactly once, epochs never go back, and PD's regions agree with the stores'.
+//! Regions cover all keys exactly once and cut no versions of one key apart, epochs never go back, and PD's regions
+//! agree with the stores'.
 //!
 //! Source: the contract of TiKV's region epochs (`metapb.RegionEpoch`), which clients route by.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use armilla::codec::bytes;
 use armilla::types::{GroupId, Region, region::epoch};
 
 use super::Violation;
@@ -62,6 +64,10 @@ impl Regions {
 
     fn one(&mut self, node: u64, group: u64, region: &Region, at: u64) -> Result<(), Violation> {
         let now = order(region);
+        if bytes::decode_prefix(&region.start_key).is_ok_and(|(_, rest)| !rest.is_empty()) {
+            let what = format!("region {group} begins among the versions of one key, at {:?}", region.start_key);
+            return Err(Violation::new("regions", at, node, what));
+        }
         let (_, seen) = self.seen.entry(node).or_default();
         let before = seen.insert(group, now).unwrap_or_default();
         if now < before {
@@ -152,9 +158,9 @@ fn covers<'a>(regions: impl Iterator<Item = &'a Region>, exactly: bool, at: u64)
 mod tests {
     //! Goal: gaps, overlaps and epochs that go back are found.
     use super::*;
+    use ::bytes::Bytes;
     use armilla::replica::group_state::GroupState;
     use armilla::types::region::RegionEpoch;
-    use bytes::Bytes;
 
     fn region(id: u64, start: &str, end: &str, version: u64) -> Region {
         let key = |s: &str| Bytes::copy_from_slice(s.as_bytes());
@@ -175,6 +181,19 @@ mod tests {
         assert!(!judge(&[region(2, "", "m", 1), region(3, "l", "", 1)]));
         assert!(!judge(&[region(2, "a", "", 1)]));
         assert!(!judge(&[region(2, "", "z", 1)]));
+    }
+
+    #[test]
+    fn versions_stay_together() {
+        let judge = |boundary: &[u8]| {
+            let boundary = Bytes::copy_from_slice(boundary);
+            let left = Region { end_key: boundary.clone(), ..region(2, "", "", 1) };
+            let right = Region { start_key: boundary, ..region(3, "", "", 1) };
+            Regions::default().observe(&image(&[left, right]), &BTreeSet::new(), true, 0).is_ok()
+        };
+        let encoded = bytes::encode(b"key");
+        assert!(judge(&encoded));
+        assert!(!judge(&[&encoded[..], b"~"].concat()));
     }
 
     #[test]
