@@ -134,6 +134,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("replica.lost-log-not-noticed", "a store whose raft log is gone continues with what its engine holds"),
     ("replica.cut-behind-a-snapshot", "the log that a follower needs after a snapshot in flight is bounded in entries"),
     ("replica.log-kept-without-room", "a store with little disk space keeps log entries that its engine has"),
+    ("replica.log-upkeep-falls-behind", "one segment of the log a step is emptied, however fast they are filled"),
     ("replica.log-over-its-bound", "a log over its limit of bytes is cut only if enough entries can be dropped"),
     ("replica.truncate-before-flush", "the log is truncated to the applied index, not to what a flush made durable"),
     ("replica.snapshot-missing-tail", "a snapshot lacks its last pair"),

@@ -86,7 +86,7 @@ impl RaftLog {
     /// are filled faster than one a step.
     fn last_to_move(&self) -> u64 {
         let oldest = self.first_live;
-        if !self.is_behind() || crate::mutant!("log.upkeep-falls-behind") {
+        if !self.is_behind() || crate::mutant!("replica.log-upkeep-falls-behind") {
             return oldest;
         }
         crate::reach!("log.upkeep-catches-up");

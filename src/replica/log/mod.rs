@@ -80,7 +80,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("log.hard-state-not-persisted", "term, vote and commit are not written"),
     ("log.recycled-record-accepted", "a record from an earlier use of the file is accepted as a new one"),
     ("log.half-write-taken", "a write that stored only a part of its bytes is taken as complete"),
-    ("log.upkeep-falls-behind", "one segment a step is emptied, however fast they are filled"),
     ("log.free-segment-too-early", "a segment is freed without rewriting the hard states and marks that live in it"),
 ];
 
