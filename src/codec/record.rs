@@ -112,9 +112,9 @@ pub fn encode(record: &Record) -> Bytes {
     out.freeze()
 }
 
-/// A stored record, where it is: what readers look at before they copy anything.
+/// A decoded record whose value is still where it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen<'a> {
+pub struct RecordRef<'a> {
     /// What it says.
     pub kind: RecordKind,
     /// The start timestamp of its transaction.
@@ -127,11 +127,11 @@ pub struct Seen<'a> {
     source: u64,
 }
 
-/// Looks at a stored record.
+/// Decodes a stored record without a copy of its value.
 ///
 /// # Errors
 /// [`crate::types::Error::Corruption`].
-pub fn look(stored: &[u8]) -> Result<Seen<'_>> {
+pub fn decode_ref(stored: &[u8]) -> Result<RecordRef<'_>> {
     let mut fields = Fields::new(stored, "commit record");
     let kind = match fields.byte()? {
         b'P' => RecordKind::Put,
@@ -142,29 +142,29 @@ pub fn look(stored: &[u8]) -> Result<Seen<'_>> {
     };
     let start = Timestamp(fields.number()?);
     let (short_value, gc_fence, last_change) = (None, None, None);
-    let mut seen = Seen { kind, start, short_value, overlapped: false, gc_fence, last_change, source: 0 };
+    let mut record = RecordRef { kind, start, short_value, overlapped: false, gc_fence, last_change, source: 0 };
     while let Some(tag) = fields.tag() {
         match tag {
             SHORT_VALUE => {
                 let length = fields.byte()?;
-                seen.short_value = Some(fields.take(length.into())?);
+                record.short_value = Some(fields.take(length.into())?);
             }
-            OVERLAPPED => seen.overlapped = true,
-            GC_FENCE => seen.gc_fence = Some(Timestamp(fields.fixed()?)),
-            LAST_CHANGE => seen.last_change = Some((Timestamp(fields.fixed()?), fields.number()?)),
-            SOURCE => seen.source = fields.number()?,
+            OVERLAPPED => record.overlapped = true,
+            GC_FENCE => record.gc_fence = Some(Timestamp(fields.fixed()?)),
+            LAST_CHANGE => record.last_change = Some((Timestamp(fields.fixed()?), fields.number()?)),
+            SOURCE => record.source = fields.number()?,
             _ => break,
         }
     }
-    Ok(seen)
+    Ok(record)
 }
 
 /// Decodes a stored record.
 ///
 /// # Errors
-/// As [`look`].
+/// As [`decode_ref`].
 pub fn decode(stored: &[u8]) -> Result<Record> {
-    let Seen { kind, start, short_value, overlapped, gc_fence, last_change, source } = look(stored)?;
+    let RecordRef { kind, start, short_value, overlapped, gc_fence, last_change, source } = decode_ref(stored)?;
     let short_value = short_value.map(Bytes::copy_from_slice);
     Ok(Record { kind, start, short_value, overlapped, gc_fence, last_change, source })
 }

@@ -14,6 +14,8 @@ use super::reader::Reader;
 
 /// How many records of one key are stepped over before a seek.
 const STEPS: usize = 8;
+/// The length from which values are not stepped over.
+const LARGE_BYTES: usize = 4 << 10;
 
 /// A range to scan, in encoded keys: `[start, end)`, an empty end is plus infinity.
 #[derive(Clone, Debug)]
@@ -83,7 +85,7 @@ pub fn scan(reader: &Reader<'_>, scan: &Scan, visit: &mut dyn FnMut(&[u8], Scann
         if order.is_ge() {
             let visible = if looks { writes.visible(scan.at)? } else { None };
             if let Some((commit, start)) = visible {
-                let value = match record::look(writes.stored())?.short_value {
+                let value = match record::decode_ref(writes.stored())?.short_value {
                     _ if !scan.with_values => &[],
                     Some(value) => value,
                     None => values.get(&writes.key, start)?,
@@ -208,7 +210,7 @@ impl Keys<'_, '_> {
             if of != self.key {
                 break;
             }
-            let record = record::look(value)?;
+            let record = record::decode_ref(value)?;
             match record.kind {
                 RecordKind::Put => return Ok(Some((commit, record.start))),
                 RecordKind::Delete => break,
@@ -239,32 +241,37 @@ impl Keys<'_, '_> {
 struct Values<'a, 'r> {
     reader: &'r Reader<'a>,
     scan: &'r Scan,
-    /// From the second value on; a scan that finds one does not need a cursor.
+    /// Whether one was looked up.
+    is_begun: bool,
+    /// From the second value on: a scan that needs only one does without.
     cursor: Option<Box<dyn Cursor + 'a>>,
-    has_found: bool,
     /// The key that is looked for.
     wanted: Vec<u8>,
     /// A value that was found without the cursor.
     found: Bytes,
-    /// How many pairs are stepped over before a seek: few, after a seek was needed.
+    /// How many pairs are stepped over before a seek: few after a seek was needed, none after a large value, because a
+    /// step may read an older one of that size from its file.
     steps: usize,
 }
 
 impl<'a, 'r> Values<'a, 'r> {
     fn new(reader: &'r Reader<'a>, scan: &'r Scan) -> Values<'a, 'r> {
         let found = Bytes::new();
-        Values { reader, scan, cursor: None, has_found: false, wanted: Vec::new(), found, steps: STEPS }
+        Values { reader, scan, is_begun: false, cursor: None, wanted: Vec::new(), found, steps: STEPS }
     }
 
     /// Returns the value that the transaction which began at `start` wrote to a key.
     fn get(&mut self, key: &[u8], start: Timestamp) -> Result<&[u8]> {
-        if std::mem::replace(&mut self.has_found, true) {
+        if std::mem::replace(&mut self.is_begun, true) {
             self.wanted.clear();
             self.wanted.extend_from_slice(key);
             self.wanted.extend_from_slice(&(!start.0).to_be_bytes());
             let found = self.near()?;
             let cursor = self.cursor.as_deref().filter(|cursor| self.reader.moved(*cursor, found));
             if let Some((_, value)) = cursor.and_then(Cursor::pair).filter(|(stored, _)| *stored == self.wanted) {
+                if value.len() >= LARGE_BYTES {
+                    self.steps = 0;
+                }
                 return Ok(value);
             }
         }
@@ -285,7 +292,8 @@ impl<'a, 'r> Values<'a, 'r> {
                 self.steps = STEPS;
                 return Ok(true);
             }
-            if !(if self.scan.reverse { cursor.back()? } else { cursor.next()? }) {
+            let is_moved = if self.scan.reverse { cursor.back()? } else { cursor.next()? };
+            if !is_moved {
                 break;
             }
         }
@@ -295,5 +303,79 @@ impl<'a, 'r> Values<'a, 'r> {
         }
         self.steps = 1;
         cursor.seek(&self.wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a scan finds what single reads find, in both directions, whatever other versions and values are beside the
+    //! wanted ones. Method: random histories of a few keys in the simulated engine, short values, long and large ones.
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::codec::record::Record;
+    use crate::engine::{KvEngine, SimEngine, SimStorage, WriteBatch};
+
+    /// A version: its key, what was done, and the length of its value.
+    fn version() -> impl Strategy<Value = (u8, RecordKind, usize)> {
+        let kinds = [RecordKind::Put, RecordKind::Put, RecordKind::Delete, RecordKind::Lock, RecordKind::Rollback];
+        (0u8..6, proptest::sample::select(kinds.to_vec()), proptest::sample::select(vec![3usize, 300, LARGE_BYTES]))
+    }
+
+    fn key(n: u8) -> Bytes {
+        txn_key::encode(&[b'k', n])
+    }
+
+    /// Returns an engine with the versions, the n-th of a transaction that began at 2n + 1 and committed at 2n + 2.
+    fn engine(versions: &[(u8, RecordKind, usize)]) -> SimEngine {
+        let engine = SimEngine::open(&SimStorage::new()).expect("an engine");
+        let mut batch = WriteBatch::default();
+        for (n, (at, kind, len)) in versions.iter().enumerate() {
+            let (start, commit) = (Timestamp(2 * n as u64 + 1), Timestamp(2 * n as u64 + 2));
+            let mut record = Record::new(*kind, start);
+            let commit = if *kind == RecordKind::Rollback { start } else { commit };
+            if *kind == RecordKind::Put {
+                let value = Bytes::from(vec![n as u8; *len]);
+                if *len < 256 {
+                    record.short_value = Some(value);
+                } else {
+                    batch.put(Cf::TxnDefault, txn_key::versioned(&key(*at), start), value);
+                }
+            }
+            batch.put(Cf::TxnWrite, txn_key::versioned(&key(*at), commit), record::encode(&record));
+        }
+        engine.write(&batch).expect("the engine works");
+        engine
+    }
+
+    proptest! {
+        #[test]
+        fn finds_what_single_reads_find(
+            versions in proptest::collection::vec(version(), 0..60),
+            (low, high) in (0u8..7, 0u8..7),
+            at in 0u64..130,
+            reverse in any::<bool>(),
+        ) {
+            let engine = engine(&versions);
+            let reader = Reader::new(&engine);
+            let (start, end, at) = (key(low), key(high), Timestamp(at));
+            let asked = Scan { start, end, reverse, at, with_values: true, with_locks: true };
+            let mut found = Vec::new();
+            scan(&reader, &asked, &mut |key, what| {
+                let Scanned::Value(commit, value) = what else { panic!("nothing is locked") };
+                found.push((Bytes::copy_from_slice(key), commit, Bytes::copy_from_slice(value)));
+                Ok(Next::More)
+            })
+            .expect("the engine works");
+            let single = |n| {
+                let value = reader.value(&key(n), at).expect("the engine works");
+                value.map(|(commit, value)| (key(n), commit, value))
+            };
+            let mut wanted: Vec<_> = (low..high).filter_map(single).collect();
+            if reverse {
+                wanted.reverse();
+            }
+            prop_assert_eq!(found, wanted);
+        }
     }
 }

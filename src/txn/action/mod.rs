@@ -58,6 +58,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("txn.status-no-primary-check", "a lock that names another primary decides its transaction's fate"),
     ("txn.secondary-leaves-nothing", "the check of an absent secondary lock leaves no rollback"),
     ("txn.resolve-foreign-lock", "resolving one transaction ends another's lock"),
+    ("txn.scan-misses-the-last-lock", "a scan that ends at its limit does not look whether its last key is locked"),
     ("txn.heartbeat-shortens", "a heartbeat shortens a lock's life"),
     ("txn.lock-ignores-newer", "a pessimistic lock does not look for newer versions"),
     ("gc.lock-below-the-floor", "a transaction may begin below the floor"),

@@ -6,7 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::arch::memcomparable;
+use crate::codec::txn_key;
 use crate::proto::kvrpcpb::{KeyError, KvPair};
 use crate::types::limits::REPLY_BYTES_MAX;
 use crate::types::{Error, Result};
@@ -33,22 +33,25 @@ impl Page {
         self.parts.len()
     }
 
+    /// Returns what the pairs take in a reply, in bytes.
+    fn bytes(&self) -> usize {
+        self.data.len() + self.parts.len() * PAIR_BYTES
+    }
+
     /// Adds a key, given in its encoded form, with its value and its commit timestamp, 0 if that is not wanted.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the reply would be too long, [`Error::Corruption`] if the key cannot be decoded.
     pub fn add(&mut self, encoded: &[u8], value: &[u8], commit: u64) -> Result<()> {
-        check_room(self.data.len() + self.parts.len() * PAIR_BYTES, encoded.len() + value.len())?;
-        let before = self.data.len();
+        let before = self.bytes();
         // One growth at most.
         self.data.reserve(encoded.len() + value.len());
-        let took = memcomparable::decode_into(&mut self.data, encoded);
-        if took.as_ref().ok() != Some(&encoded.len()) {
-            return Err(Error::Corruption(format!("a transactional key of {} bytes cannot be decoded", encoded.len())));
-        }
-        let key = (self.data.len() - before) as u32;
+        let start = self.data.len();
+        txn_key::decode_into(&mut self.data, encoded)?;
+        let key = self.data.len() - start;
+        check_room(before, key + value.len())?;
         self.data.extend_from_slice(value);
-        self.parts.push(Part::Pair { key, value: value.len() as u32, commit });
+        self.parts.push(Part::Pair { key: key as u32, value: value.len() as u32, commit });
         Ok(())
     }
 
@@ -57,7 +60,7 @@ impl Page {
     /// # Errors
     /// [`Error::Invalid`] if the reply would be too long.
     pub fn fail(&mut self, error: KeyError) -> Result<()> {
-        check_room(self.data.len() + self.parts.len() * PAIR_BYTES, 0)?;
+        check_room(self.bytes(), 0)?;
         self.parts.push(Part::Failed(Box::new(error)));
         Ok(())
     }
