@@ -213,6 +213,13 @@ async fn die_after(client: &TxnClient, requests: u32, ttl_ms: u64, pairs: &[(&'s
     txn.commit().await.ok();
 }
 
+/// Returns a client for transactions.
+fn transactions(cluster: &Cluster) -> TxnClient {
+    let env = Env::real();
+    let asks = PdClient::new(env.net.clone(), env.clock.clone(), cluster.addrs());
+    TxnClient::new(RawClient::new(asks, env.net, env.clock, Rng::new(1), RawOptions::default()))
+}
+
 /// Returns a transaction that locked a key for three seconds, four seconds ago.
 async fn slow(client: &TxnClient, key: &'static str, heartbeats: bool) -> Txn {
     let options = TxnOptions { pessimistic: true, ttl_ms: 3000, heartbeats, ..TxnOptions::default() };
@@ -228,10 +235,7 @@ fn locks_last_as_long_as_their_client_sends_heartbeats() {
     let cluster = Cluster::start(1, &[]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let env = Env::real();
-        let asks = PdClient::new(env.net.clone(), env.clock.clone(), cluster.addrs());
-        let raw = RawClient::new(asks, env.net, env.clock, Rng::new(1), RawOptions::default());
-        let client = TxnClient::new(raw);
+        let client = transactions(&cluster);
         for (key, heartbeats) in [("kept", true), ("lost", false)] {
             let slow = slow(&client, key, heartbeats).await;
             let options = TxnOptions { patience: Duration::from_millis(300), ..TxnOptions::default() };
@@ -259,10 +263,7 @@ fn locks_of_the_dead_are_shown_and_finished() {
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let env = Env::real();
-        let asks = PdClient::new(env.net.clone(), env.clock.clone(), cluster.addrs());
-        let raw = RawClient::new(asks, env.net, env.clock, Rng::new(1), RawOptions::default());
-        let client = TxnClient::new(raw);
+        let client = transactions(&cluster);
         // Start, prewrite, commit timestamp, primary key: the other key keeps its lock, and is committed.
         die_after(&client, 4, 1, &[("a", "committed"), ("~", "committed")]).await;
         // Start, prewrite: nothing is decided.
@@ -336,10 +337,7 @@ fn old_versions_go_and_dead_clients_are_ended() {
     assert_eq!(ctl_json(pd, &["mvcc", "gone"])["versions"][0]["type"], "delete");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let env = Env::real();
-        let asks = PdClient::new(env.net.clone(), env.clock.clone(), cluster.addrs());
-        let raw = RawClient::new(asks, env.net, env.clock, Rng::new(1), RawOptions::default());
-        let client = TxnClient::new(raw);
+        let client = transactions(&cluster);
         die_after(&client, 4, 1, &[("b", "committed"), ("~", "committed")]).await;
         die_after(&client, 2, 1, &[("c", "rolled back"), ("y", "rolled back")]).await;
     });

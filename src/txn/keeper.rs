@@ -71,10 +71,10 @@ struct Known {
     /// The start timestamp of the oldest lock, and of the oldest of a live transaction.
     oldest: Option<u64>,
     oldest_alive: Option<u64>,
-    /// When the next of them may have to be ended, by this store's clock (Unix milliseconds).
+    /// When the next of them may have to be ended, by the placement driver's clock (Unix milliseconds).
     due_ms: u64,
-    /// When the first of them expires, by the placement driver's clock; 0 if one has.
-    expires_ms: u64,
+    /// When to ask for that clock, by this store's, which may be far from it.
+    ask_ms: u64,
     /// The region's floor at that look.
     floor: u64,
     /// No lock that began below this is left, and none will come.
@@ -152,16 +152,15 @@ impl<K: Kv> Keeper<K> {
         // Another leader may have written in between.
         let mut before = if before.term == term { before } else { Known::default() };
         let now_ms = self.txn.kv.now_s().saturating_mul(1000);
-        let mut is_due = before.oldest.is_some() && now_ms >= before.due_ms;
-        if is_due && (before.term, before.applied) == (term, applied) {
-            // Nothing has changed, and the placement driver's clock may be behind: a read would only wake the region.
+        let is_unchanged = (before.term, before.applied) == (term, applied);
+        let mut is_due = before.oldest.is_some() && now_ms >= before.ask_ms;
+        if is_due && is_unchanged && !crate::mutant!("gc.waits-by-another-clock") {
+            // The placement driver's clock may be behind; a read would only wake the region.
             let now = self.txn.kv.timestamp().await?;
-            if now.physical_ms() <= before.expires_ms {
-                before.due_ms = now_ms.saturating_add(before.expires_ms - now.physical_ms());
-                is_due = false;
-            }
+            is_due = now.physical_ms() > before.due_ms;
+            before.ask_ms = now_ms.saturating_add(before.due_ms.saturating_sub(now.physical_ms()));
         }
-        let is_same = before.term == term && before.applied == applied && !is_due;
+        let is_same = is_unchanged && !is_due;
         let waits = before.cleared >= wanted || (before.oldest.is_some() && before.floor >= wanted);
         if is_same && waits && !crate::buggify!("keeper.look-anew") {
             return Ok(before);
@@ -176,7 +175,7 @@ impl<K: Kv> Keeper<K> {
             oldest: None,
             oldest_alive: None,
             due_ms: u64::MAX,
-            expires_ms: u64::MAX,
+            ask_ms: u64::MAX,
             ..before
         };
         let mut seen = route.read().await?;
@@ -205,6 +204,12 @@ impl<K: Kv> Keeper<K> {
                 None => break,
             }
         }
+        known.ask_ms = match now {
+            Some(now) if !crate::mutant!("gc.waits-by-another-clock") => {
+                now_ms.saturating_add(known.due_ms.saturating_sub(now.physical_ms()))
+            }
+            _ => known.due_ms,
+        };
         let is_clear = known.oldest.is_none_or(|oldest| oldest >= wanted);
         known.floor = seen.marks.floor;
         if seen.marks.floor >= wanted && (is_clear || crate::mutant!("gc.before-locks-are-ended")) {
@@ -216,11 +221,6 @@ impl<K: Kv> Keeper<K> {
     /// Ends the transactions of locks that have expired, and notes when the others began.
     async fn judge(&self, known: &mut Known, found: Vec<(Key, Lock)>, now: Timestamp) {
         let grace_ms = u64::try_from(self.options.grace.as_millis()).unwrap_or(u64::MAX);
-        // Locks expire by the placement driver's clock; this store's, by which it waits, may be far ahead of that.
-        let here_ms = match crate::mutant!("gc.waits-by-another-clock") {
-            true => now.physical_ms(),
-            false => self.txn.kv.now_s().saturating_mul(1000),
-        };
         let mut dead: BTreeMap<Timestamp, Vec<LockInfo>> = BTreeMap::new();
         let mut alive = Vec::new();
         for (key, lock) in found {
@@ -230,15 +230,13 @@ impl<K: Kv> Keeper<K> {
             if patient.has_expired(now) {
                 dead.entry(lock.start).or_default().push(error::info(&key.plain, &lock));
             } else {
-                let left_ms = ends_ms.saturating_sub(now.physical_ms());
-                known.due_ms = known.due_ms.min(here_ms.saturating_add(left_ms));
-                known.expires_ms = known.expires_ms.min(ends_ms);
+                known.due_ms = known.due_ms.min(ends_ms);
                 alive.push(lock.start.0);
             }
         }
         for (start, locks) in dead {
             let region_locks = locks.len();
-            let again_ms = here_ms.saturating_add(locks[0].lock_ttl.max(AGAIN_MS));
+            let again_ms = now.physical_ms().saturating_add(locks[0].lock_ttl.max(AGAIN_MS));
             let ended = match self.txn.others() {
                 Ok(others) => others.end(locks).await,
                 Err(error) => Err(error),
@@ -255,7 +253,7 @@ impl<K: Kv> Keeper<K> {
                     tracing::debug!(%start, locks = region_locks, %error, "could not end a transaction yet");
                 }
             }
-            (known.due_ms, known.expires_ms) = (known.due_ms.min(again_ms), 0);
+            known.due_ms = known.due_ms.min(again_ms);
             known.oldest = Some(known.oldest.map_or(start.0, |oldest| oldest.min(start.0)));
         }
         for start in alive {

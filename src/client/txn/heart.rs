@@ -12,8 +12,8 @@ use bytes::Bytes;
 use crate::client::error::{Error, Result};
 use crate::client::raw::{Repeat, Stub};
 use crate::proto::kvrpcpb::{TxnHeartBeatRequest, TxnHeartBeatResponse};
-use crate::rt::clock::Instant;
 use crate::rt::task::{self, JoinHandle};
+use crate::types::Timestamp;
 use crate::types::limits::TXN_HEARTBEATS_MAX;
 
 use super::calls::encoded;
@@ -36,52 +36,52 @@ impl Txn {
         let Some(primary) = self.primary.clone().filter(|_| self.heart.is_none() && self.options.heartbeats) else {
             return;
         };
-        let (client, start, begun, ttl_ms) = (self.client.clone(), self.start.0, self.begun, self.options.ttl_ms);
-        let beat = async move { client.beat(primary, start, begun, ttl_ms).await };
-        self.heart = Some(Heart(task::spawn(beat)));
+        if crate::mutant!("client.no-heartbeats") {
+            return;
+        }
+        let (client, start, ttl_ms) = (self.client.clone(), self.start, self.options.ttl_ms);
+        self.heart = Some(Heart(task::spawn(async move { client.beat(primary, start, ttl_ms).await })));
     }
 }
 
 impl TxnClient {
-    async fn beat(self, primary: Bytes, start: u64, begun: Instant, ttl_ms: u64) {
-        let clock = self.raw.clock().clone();
+    async fn beat(self, primary: Bytes, start: Timestamp, ttl_ms: u64) {
         loop {
-            clock.sleep(Duration::from_millis((ttl_ms / 2).max(1))).await;
-            let age = clock.now().since(begun);
-            if age > TXN_HEARTBEATS_MAX {
-                tracing::warn!(start, "a transaction has been open for an hour: its locks are not kept any longer");
-                return;
-            }
-            // The lock's time counts from the start timestamp, which is a little older than `begun`.
-            let advise_lock_ttl = u64::try_from(age.as_millis()).unwrap_or(u64::MAX).saturating_add(ttl_ms);
-            let request = TxnHeartBeatRequest {
-                primary_lock: primary.clone(),
-                start_version: start,
-                advise_lock_ttl,
-                ..TxnHeartBeatRequest::default()
-            };
-            match self.heart_beat(request).await {
-                Ok(TxnHeartBeatResponse { error: None, .. }) => crate::reach!("client.heartbeat"),
-                Ok(TxnHeartBeatResponse { error: Some(error), .. }) => {
-                    // It is rolled back, or about to be committed.
-                    tracing::debug!(start, why = %reason(&error), "no more heartbeats");
+            self.raw.clock().sleep(Duration::from_millis((ttl_ms / 2).max(1))).await;
+            match self.prolong(&primary, start, ttl_ms).await {
+                Ok(true) => crate::reach!("client.heartbeat"),
+                Ok(false) => {
+                    tracing::warn!(%start, "a transaction has been open for an hour: its locks are not kept any longer");
                     return;
                 }
-                Err(Error::Unavailable(why)) => tracing::debug!(start, why, "a heartbeat failed"),
-                Err(error) => {
-                    tracing::debug!(start, %error, "no more heartbeats");
-                    return;
-                }
+                // The primary key may be locked later. If others have ended the transaction, its next request says so.
+                Err(error) => tracing::debug!(%start, %error, "a heartbeat failed"),
             }
         }
     }
 
-    async fn heart_beat(&self, request: TxnHeartBeatRequest) -> Result<TxnHeartBeatResponse> {
+    /// Sends a heartbeat. Returns false, and sends none, if the transaction is too old.
+    async fn prolong(&self, primary: &Bytes, start: Timestamp, ttl_ms: u64) -> Result<bool> {
+        // Locks age by the placement driver's clock.
+        let age_ms = self.timestamp().await?.physical_ms().saturating_sub(start.physical_ms());
+        if u128::from(age_ms) > TXN_HEARTBEATS_MAX.as_millis() {
+            return Ok(false);
+        }
         self.live()?;
         let call = |mut stub: Stub, context| {
-            let request = TxnHeartBeatRequest { context, ..request.clone() };
+            let request = TxnHeartBeatRequest {
+                context,
+                primary_lock: primary.clone(),
+                start_version: start.0,
+                advise_lock_ttl: age_ms.saturating_add(ttl_ms),
+                ..TxnHeartBeatRequest::default()
+            };
             async move { stub.kv_txn_heart_beat(request).await }
         };
-        self.raw.one(&encoded(&request.primary_lock), Repeat::Same, call).await
+        let reply: TxnHeartBeatResponse = self.raw.one(&encoded(primary), Repeat::Same, call).await?;
+        match reply.error {
+            None => Ok(true),
+            Some(error) => Err(Error::Refused(reason(&error).to_string())),
+        }
     }
 }

@@ -195,16 +195,13 @@ pub struct Txn {
     dirty: BTreeSet<Bytes>,
     /// The number of flushes.
     generation: u64,
-    /// When it began, by this client's clock.
-    begun: Instant,
+    /// What keeps its locks alive.
     heart: Option<Heart>,
 }
 
 impl Txn {
     fn new(client: &TxnClient, options: TxnOptions, start: Timestamp) -> Txn {
         Txn {
-            begun: client.raw.clock().now(),
-            heart: None,
             client: client.clone(),
             options,
             start,
@@ -214,6 +211,7 @@ impl Txn {
             locked: BTreeSet::new(),
             dirty: BTreeSet::new(),
             generation: 0,
+            heart: None,
         }
     }
 

@@ -1,4 +1,5 @@
-//! Transactions that wait for each other's locks, while nothing fails: the waiting one is woken, and circles are told.
+//! Transactions that wait for each other's locks, while nothing fails: the waiting one is woken, circles are told, and
+//! nobody gets a lock that heartbeats keep.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -19,6 +20,9 @@ use crate::workload::txn::{self, TTL_MS_MAX};
 const ARRIVES_NS: u64 = SECOND / 10;
 /// How long after a release the next one has the lock, ns: well below the time after which a request gives up waiting.
 const WOKEN_NS: u64 = SECOND / 2;
+
+/// How long the lock of a transaction lasts that is kept for longer, ms.
+const KEPT_TTL_MS: u64 = 2000;
 
 /// Returns a client whose requests may wait for long.
 fn patient(admin: &Client) -> TxnClient {
@@ -109,6 +113,35 @@ impl Run {
                 return Ok(());
             }
             self.in_time(until, "a transaction that waits for a lock does not get it when it is released")?;
+            self.guard(self.now() + SECOND / 5).await?;
+        }
+    }
+
+    /// Lets a transaction last longer than its locks would by themselves: its client's heartbeats keep them, so that
+    /// another one does not get them.
+    pub(super) async fn keeps_its_locks(&mut self, admin: &Client) -> Verdict {
+        let client = patient(admin);
+        let Some(first) = txn::all_keys(&self.plan).into_iter().next() else { return Ok(()) };
+        let key = Bytes::from([&first[..], b"~3"].concat());
+        let until = self.until();
+        loop {
+            let mut is_kept = false;
+            if let Ok(mut one) = client.begin(TxnOptions { ttl_ms: KEPT_TTL_MS, ..locking() }).await
+                && one.lock(&key, false).await.is_ok()
+            {
+                self.guard(self.now() + 2 * KEPT_TTL_MS * 1_000_000).await?;
+                let hasty = TxnOptions { patience: Duration::from_millis(300), ..locking() };
+                if let Ok(mut other) = client.begin(hasty).await {
+                    is_kept = other.lock(&key, false).await.is_err();
+                    other.rollback().await;
+                }
+                one.put(key.clone(), Bytes::from_static(b"kept"));
+                is_kept &= one.commit().await.is_ok();
+            }
+            if is_kept {
+                return Ok(());
+            }
+            self.in_time(until, "a transaction whose client sends heartbeats loses its lock")?;
             self.guard(self.now() + SECOND / 5).await?;
         }
     }
