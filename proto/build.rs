@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "pdpb",
         "tikvpb",
         "meta_storagepb",
+        "keyspacepb",
         "etcdserverpb",
         "health",
         "armilla_raft",

@@ -1,7 +1,7 @@
 //! # Armilla
 //!
 //! A distributed, transactional key-value store for ARM and x86 servers, wire compatible with TiKV's clients. The whole
-//! store runs unchanged inside a deterministic simulator. What is missing: TLS and authentication, backup, API V2.
+//! store runs unchanged inside a deterministic simulator. What is missing: TLS and authentication, backup.
 //!
 //! # Where to begin
 //!

@@ -11,6 +11,8 @@
 mod common;
 #[path = "compat/crate_txn.rs"]
 mod crate_txn;
+#[path = "compat/keyspaces.rs"]
+mod keyspaces;
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -1,6 +1,6 @@
 //! The wire. Generated from `proto/proto/*.proto`: the part of TiKV's protocol that Armilla serves
-//! (`metapb`, `errorpb`, `deadlock`, `kvrpcpb`, `pdpb`, `tikvpb`, `meta_storagepb`), the part of etcd's that its clients use
-//! (`etcdserverpb`), the standard gRPC health service, and Armilla's own packages.
+//! (`metapb`, `errorpb`, `deadlock`, `kvrpcpb`, `pdpb`, `tikvpb`, `meta_storagepb`, `keyspacepb`), the part of etcd's
+//! that its clients use (`etcdserverpb`), the standard gRPC health service, and Armilla's own packages.
 //!
 //! In come bytes, out go typed messages. No logic lives here, and a field number never changes its meaning.
 #![allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks)]
@@ -32,6 +32,10 @@ pub mod tikvpb {
 /// The keys that the placement driver keeps for others.
 pub mod meta_storagepb {
     tonic::include_proto!("meta_storagepb");
+}
+/// Keyspaces, as the placement driver knows them.
+pub mod keyspacepb {
+    tonic::include_proto!("keyspacepb");
 }
 /// The part of etcd's service that clients use on the placement driver's port.
 pub mod etcdserverpb {

@@ -30,10 +30,12 @@ pub mod error;
 pub mod pd;
 pub mod raw;
 pub mod region_cache;
+pub mod space;
 pub mod txn;
 
 pub use channels::Channels;
 pub use error::{Error, Result};
 pub use pd::PdClient;
 pub use raw::{Cas, GoOn, PeerChoice, RawClient, RawOptions};
+pub use space::Space;
 pub use txn::{Abort, CommitBy, Ended, Failed, Snapshot, Txn, TxnClient, TxnOptions, Why};

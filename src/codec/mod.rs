@@ -5,6 +5,7 @@
 
 pub mod bytes;
 mod fields;
+pub mod keyspace;
 pub mod lock;
 pub mod raw;
 pub mod record;

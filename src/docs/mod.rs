@@ -6,6 +6,9 @@
 #[doc = include_str!("follower-reads.md")]
 pub mod follower_reads {}
 
+#[doc = include_str!("keyspaces.md")]
+pub mod keyspaces {}
+
 #[doc = include_str!("load.md")]
 pub mod load {}
 

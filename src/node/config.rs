@@ -29,7 +29,7 @@ use crate::raft;
 use crate::types::limits::{
     ENTRY_BYTES_MAX, FETCH_QUEUE_BYTES_MAX, FIRST_REGIONS_MAX, LANES_MAX, MESSAGE_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX,
 };
-use crate::types::version;
+use crate::types::{Api, version};
 
 pub use check::nearest;
 pub use declare::Declared;
@@ -64,12 +64,16 @@ options! {
         join: Option<String> = None;
         /// How many of the first members (sorted by name) run the placement driver: 1, 3, 5 or 7.
         pd_members: usize = 3;
+        /// API version of a new cluster: 1, or 2 for one whose keys belong to keyspaces. It never changes; a node that
+        /// joins takes the cluster's. Default: 1 for a new cluster, otherwise the cluster's.
+        api_version: Option<u32> = None;
         /// Replicas of each region at the cluster's first start, at most the number of stores.
         replicas: usize = 3, 1..=7;
-        /// Number of regions of a new cluster (in addition to a small one at the very end).
+        /// Number of regions of a new cluster (in addition to a small one at the very end). With API version 2: of the
+        /// keyspace DEFAULT, for raw keys and for transactional ones each.
         initial_regions: usize = 1, 1..=FIRST_REGIONS_MAX as u64;
         /// Keys at which a new cluster is split into regions, as clients write them; an alternative to
-        /// `initial_regions`.
+        /// `initial_regions`. With API version 2: keys of the keyspace DEFAULT, raw and transactional.
         split_keys: Vec<String> = Vec::new();
         /// MiB of disk space to keep in reserve: while less than twice this is free, writes that add data are rejected.
         /// Default: a twentieth of the disk, at most 5120. 0: no reserve, and free space is not checked.
@@ -370,6 +374,11 @@ impl Config {
             0 => version::PROTOCOL,
             max => max.min(version::PROTOCOL),
         }
+    }
+
+    /// Returns the API version of a cluster that this node founds.
+    pub fn founded_api(&self) -> Api {
+        self.api_version.and_then(Api::numbered).unwrap_or_default()
     }
 
     /// Returns the address that other nodes use.

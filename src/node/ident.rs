@@ -13,10 +13,13 @@ use crate::proto::armilla::pd::Founder;
 use crate::proto::armilla::raft::Incarnation;
 use crate::rt::disk::Disk;
 use crate::types::limits::EARLIER_RUNS_MAX;
-use crate::types::{Error, GroupId, Result};
+use crate::types::{Api, Error, GroupId, Result};
 
-/// The layout of the data directory that this version writes. It reads this layout and older ones, but no newer ones.
-pub const FORMAT: u32 = 1;
+/// The newest layout of the data directory. This version reads it and older ones, but no newer ones. Layout 2 is that
+/// of clusters with API V2; versions that know only layout 1 would take their keys for other ones.
+pub const FORMAT: u32 = 2;
+/// The layout that is written unless something newer is needed.
+const FIRST_FORMAT: u32 = 1;
 
 const NAME: &str = "IDENT";
 const NEW_NAME: &str = "IDENT.new";
@@ -57,6 +60,9 @@ pub struct Ident {
     pub store_id: u64,
     /// How many of the founders, counted from the first, run PD.
     pub pd_members: u32,
+    /// The API version of the cluster. Those of versions that had no other one: 1.
+    #[serde(default = "first_api")]
+    pub api_version: u32,
     /// Whether the first regions of this store were created (or it never had any).
     pub regions_created: bool,
     /// Whether the peer of the PD group was created here. If it was removed later, a tombstone is here.
@@ -79,11 +85,34 @@ pub struct Ident {
     pub configured: Vec<(String, String)>,
 }
 
+fn first_api() -> u32 {
+    Api::V1.number()
+}
+
 impl Ident {
+    /// Returns the API version of the cluster.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if this version of Armilla does not know it.
+    pub fn api(&self) -> Result<Api> {
+        Api::numbered(self.api_version).ok_or_else(|| {
+            Error::Invalid(format!(
+                "the cluster has API version {}, which this version of Armilla does not know: use a newer one",
+                self.api_version
+            ))
+        })
+    }
+
+    /// Sets the API version of the cluster that the directory is to belong to.
+    pub fn set_api_version(&mut self, number: u32) {
+        self.api_version = number;
+        self.format = if number == Api::V1.number() { FIRST_FORMAT } else { FORMAT };
+    }
+
     /// Creates the identity of a new directory.
     pub fn new(uuid: String, name: String) -> Ident {
         Ident {
-            format: FORMAT,
+            format: FIRST_FORMAT,
             uuid,
             name,
             boot: 0,
@@ -92,6 +121,7 @@ impl Ident {
             cluster_id: 0,
             store_id: 0,
             pd_members: 0,
+            api_version: first_api(),
             regions_created: false,
             pd_created: false,
             first_regions: 0,
@@ -304,6 +334,7 @@ mod tests {
         let mut value = serde_json::to_value(founder()).unwrap();
         value.as_object_mut().unwrap().remove("addresses");
         value.as_object_mut().unwrap().remove("configured");
+        value.as_object_mut().unwrap().remove("api_version");
         let body = value.to_string();
         let text = format!("armilla ident crc32c {:08x}\n{body}", crate::arch::crc32c(body.as_bytes()));
         let read = decode(Path::new("IDENT"), text.as_bytes()).unwrap();

@@ -135,6 +135,7 @@ impl Starting {
     pub(super) async fn resolve_cluster(&self) -> Result<bool> {
         let mut ident = self.ident();
         if ident.cluster_id != 0 {
+            founding::check_api(&self.config, &ident)?;
             let mut others = 0;
             let check = loop {
                 match self.ask(&ident).await {

@@ -29,7 +29,7 @@ use futures::future::BoxFuture;
 use prometheus::Histogram;
 
 use crate::client::pd::PdClient;
-use crate::client::{RawClient, RawOptions, TxnClient};
+use crate::client::{RawClient, RawOptions, Space as KeySpace, TxnClient};
 use crate::engine::{self, EngineStorage};
 use crate::pd::bootstrap::Founding;
 use crate::pd::cluster::ClusterOptions;
@@ -64,7 +64,7 @@ use crate::store::{
 use crate::txn::{self, Keeper, KeeperOptions, Others, Txn};
 use crate::types::limits::{LANES_MAX, LOG_SOFT_BYTES_MAX, LOG_SOFT_BYTES_MIN, MESSAGE_BYTES_MAX};
 use crate::types::run::History;
-use crate::types::{Error, GroupId, Region, Result, Timestamp};
+use crate::types::{Api, Error, GroupId, Region, Result, Timestamp};
 
 pub use config::Config;
 use ident::Ident;
@@ -103,6 +103,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Node {
     addr: String,
     cluster: u64,
+    api: Api,
     store: u64,
     listener: Listener,
     replicas: Replicas,
@@ -176,7 +177,7 @@ impl Node {
         starting.store_id(&founding, &pd_client).await?;
 
         let ident = starting.ident();
-        let (cluster, store) = (ident.cluster_id, ident.store_id);
+        let (cluster, store, api) = (ident.cluster_id, ident.store_id, ident.api()?);
         let (addresses, known) = watch::channel(ident.addresses.clone());
         let (machines, pd_state) = machines(config.protocol());
         let log_bytes_max = starting.log_bytes_max().await?;
@@ -200,7 +201,8 @@ impl Node {
         );
         let handle = replicas.handle.clone();
         let rng = Rng::fork(env.seed, "pd http");
-        let raw = RawClient::new(pd_client.clone(), env.net.clone(), env.clock.clone(), rng, RawOptions::default());
+        let raw = RawClient::new(pd_client.clone(), env.net.clone(), env.clock.clone(), rng, RawOptions::default())
+            .in_space(KeySpace::whole(api));
         let peers = Arc::new(pd_http::Peers::new(raw, env.clock.clone()));
         source.attach(handle.clone(), engine, pd_client.clone(), peers.clone());
         let pd = starting.start_pd(&founding, &handle, pd_state).await?;
@@ -226,6 +228,7 @@ impl Node {
         Ok(Node {
             addr: listener.addr().to_owned(),
             cluster,
+            api,
             store,
             listener,
             replicas,
@@ -245,6 +248,11 @@ impl Node {
     /// Returns the ID of the node's cluster.
     pub fn cluster_id(&self) -> u64 {
         self.cluster
+    }
+
+    /// Returns the API version of the node's cluster.
+    pub fn api(&self) -> Api {
+        self.api
     }
 
     /// Returns the ID of the node's store.
@@ -416,6 +424,7 @@ impl Starting {
     fn hello(&self) -> crate::service::cluster::Hello {
         let ident = self.ident.clone();
         let configured = founding::pd_members_of(&self.config);
+        let founded_api = self.config.founded_api().number();
         let foreign_nodes = ForeignNodes::new(&self.env.clock);
         Arc::new(move |request| {
             let ident = ident.read().expect("no writer panics");
@@ -426,6 +435,7 @@ impl Starting {
                 cluster_id: ident.cluster_id,
                 founders: ident.founders_now(),
                 pd_members: if ident.cluster_id == 0 { configured } else { ident.pd_members },
+                api_version: if ident.cluster_id == 0 { founded_api } else { ident.api_version },
             }
         })
     }
@@ -439,13 +449,14 @@ impl Starting {
     /// peer later, and any node may lose it.
     async fn start_pd(&self, founding: &Founding, handle: &Handle, state: SharedState) -> Result<PdServer> {
         let ident = self.ident();
+        let api = ident.api()?;
         let mut bootstrap = None;
         if ident.carries_pd() {
             handle.create(vec![founding.pd.clone()]).await?;
             if !ident.pd_created {
                 self.save(Ident { pd_created: true, ..ident.clone() }).await?;
             }
-            let command = founding.command(self.config.replicas, &boundaries(&self.config));
+            let command = founding.command(self.config.replicas, &founding::boundaries(&self.config, api));
             bootstrap = Some(command.map_err(|why| Error::Invalid(format!("cannot create the first regions: {why}")))?);
         }
         let options = PdOptions {
@@ -472,6 +483,7 @@ impl Starting {
                 patrol_us_per_region: self.config.pd.patrol_us_per_region,
                 gc_keep_ms: self.config.pd.keep_versions_ms,
                 gc_step_ms: self.config.pd.safe_point_step_ms,
+                api,
                 ..ClusterOptions::default()
             },
         };
@@ -510,7 +522,8 @@ impl Starting {
             grace: Duration::from_millis(self.config.txn.end_after_ms),
         };
         let Ident { cluster_id: cluster, store_id: store, .. } = self.ident();
-        let client = TxnClient::new(raw);
+        let api = self.ident().api().unwrap_or_default();
+        let client = TxnClient::new(raw.in_space(KeySpace::whole(api)));
         txn.connect(Arc::new(OtherStores { client, pd: pd.clone(), cluster, store }));
         Keeper { txn, safe_points, reports, options }
     }
@@ -531,6 +544,10 @@ impl Starting {
         Reports { addresses, health, stopping, lost_replicas, pd_time, version }: Reports,
     ) {
         let ident = self.ident();
+        let api = match ident.api() {
+            Ok(api) => api,
+            Err(error) => return kv.handle().stop_serving(error.to_string()),
+        };
         let handle = kv.handle().clone();
         let learned = addresses.subscribe();
         let (pd_members, members_learned) = watch::channel(Vec::new());
@@ -545,7 +562,7 @@ impl Starting {
         let (safe_points, points_told) = watch::channel(SafePoints::default());
         let cleared = store::Reports::default();
         let keeper = self.keeper(txn.clone(), &pd, points_told, cleared.clone());
-        gates.open_store(kv, txn, ident.cluster_id);
+        gates.open_store(kv, txn, (ident.cluster_id, api));
         tracing::info!(store = ident.store_id, "ready to serve");
         let watched =
             watch_health(self.env.clone(), handle.clone(), health, stopping.clone(), lost_replicas.subscribe());
@@ -665,21 +682,6 @@ async fn watch_health(
         // Wakes up at the next change, and at the latest after a second, because the store may have stopped serving.
         let _ = env.clock.timeout(Duration::from_secs(1), lost_replicas.changed()).await;
     }
-}
-
-/// Returns the encoded keys at which the first regions of a new cluster start.
-fn boundaries(config: &Config) -> Vec<bytes::Bytes> {
-    if !config.split_keys.is_empty() {
-        return config.split_keys.iter().map(|key| crate::codec::bytes::encode(key.as_bytes())).collect();
-    }
-    let regions = config.initial_regions.max(1);
-    // Spread over the first two bytes, because nothing is known about future keys.
-    (1..regions)
-        .map(|i| {
-            let at = (i * 65536 / regions) as u16;
-            crate::codec::bytes::encode(&at.to_be_bytes())
-        })
-        .collect()
 }
 
 fn log_options(config: &Config, ident: &Ident) -> LogOptions {

@@ -52,9 +52,9 @@ use crate::proto::armilla::raft::Incarnation;
 use crate::proto::metapb::PeerRole;
 use crate::proto::pdpb;
 use crate::rt::probe::{self, Event as Probe};
-use crate::types::Region;
 use crate::types::limits::{HOT_OPERATORS_MAX, MERGES_MAX, REPLICA_MOVES_MAX};
 use crate::types::region::{self, Peer};
+use crate::types::{Api, Region};
 
 /// Timeouts and limits of the view. Names end with the unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +115,8 @@ pub struct ClusterOptions {
     pub gc_keep_ms: u64,
     /// The safe point moves by at least this much, in milliseconds.
     pub gc_step_ms: u64,
+    /// The API version of the cluster. With V2, regions are not merged over the boundaries of keyspaces.
+    pub api: Api,
 }
 
 impl Default for ClusterOptions {
@@ -147,6 +149,7 @@ impl Default for ClusterOptions {
             patrol_us_per_region: 100,
             gc_keep_ms: 600_000,
             gc_step_ms: 300_000,
+            api: Api::V1,
         }
     }
 }

@@ -10,6 +10,7 @@
 //! | `05` | the version of the cluster's protocol, 8 bytes big endian |
 //! | `06` | `Settings`, protobuf: what was set while the cluster ran |
 //! | `07` | `SafePoints`, protobuf |
+//! | `08` id (8 bytes big endian) | `KeyspaceMeta`, protobuf; without the keyspace 0, unless it was changed |
 //! | `10` id (8 bytes big endian) | `StoreRecord`, protobuf |
 //! | `11` start key | `metapb.Region`, protobuf: the region that starts there, or what newer ones left of it |
 //! | `12` id (8 bytes big endian) | `Incarnation` of that store, protobuf |
@@ -21,11 +22,12 @@ use std::sync::{Arc, RwLock};
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
-use super::state::{Changed, Numbers, PdState, Regions, since};
+use super::state::{Changed, Numbers, Others, PdState, Regions, since};
 use crate::engine::{Cf, Read, Visit, WriteBatch};
 use crate::proto::armilla::pd::pd_command::Op;
 use crate::proto::armilla::pd::{ChangeMembers, PdCommand, PdReply, SafePoints, Settings, StoreRecord};
 use crate::proto::armilla::raft::{ChangePeers, Incarnation, Merges, PeerChange};
+use crate::proto::keyspacepb::KeyspaceMeta;
 use crate::raft::frame::{Command, Kind};
 use crate::raft::machine::{Applied, ApplyContext, CfRange, StateMachine};
 use crate::region::members;
@@ -38,6 +40,7 @@ const KEY_GC_SAFE_POINT: u8 = 0x04;
 const KEY_CLUSTER_VERSION: u8 = 0x05;
 const KEY_SETTINGS: u8 = 0x06;
 const KEY_SAFE_POINTS: u8 = 0x07;
+const KEY_KEYSPACE: u8 = 0x08;
 const KEY_STORE: u8 = 0x10;
 const KEY_REGION: u8 = 0x11;
 const KEY_RUN: u8 = 0x12;
@@ -206,6 +209,10 @@ fn save(state: &PdState, changed: &[Changed], batch: &mut WriteBatch) {
                 batch.put(Cf::Pd, key(KEY_SETTINGS), state.settings().encode_to_vec());
             }
             Changed::SafePoints => batch.put(Cf::Pd, key(KEY_SAFE_POINTS), state.safe_points().encode_to_vec()),
+            Changed::Keyspace(id) => {
+                let keyspace = state.keyspace(*id).expect("keyspaces are never removed");
+                batch.put(Cf::Pd, key_of(KEY_KEYSPACE, u64::from(*id)), keyspace.encode_to_vec());
+            }
             Changed::GcSafePoint => batch.put(Cf::Pd, key(KEY_GC_SAFE_POINT), number(state.gc_safe_point())),
             Changed::Store(id) => {
                 let record = state.store(*id).expect("stores are never removed");
@@ -234,7 +241,7 @@ fn load(read: &dyn Read) -> Result<PdState> {
         cluster_version: empty.cluster_version(),
     };
     let (mut stores, mut regions, mut runs) = (Vec::new(), Regions::default(), BTreeMap::new());
-    let (mut settings, mut points) = (Settings::default(), SafePoints::default());
+    let mut others = Others::default();
     let mut wrong = None;
     read.scan(Cf::Pd, b"", b"", &mut |key, value| {
         let parsed = match *key {
@@ -248,8 +255,13 @@ fn load(read: &dyn Read) -> Result<PdState> {
                 numbers.cluster_version = u32::try_from(value).map_err(|_| format!("a version of {value}"))?;
                 Ok(())
             }),
-            [KEY_SETTINGS] => Settings::decode(value).map(|value| settings = value).map_err(|e| e.to_string()),
-            [KEY_SAFE_POINTS] => SafePoints::decode(value).map(|value| points = value).map_err(|e| e.to_string()),
+            [KEY_SETTINGS] => Settings::decode(value).map(|value| others.settings = value).map_err(|e| e.to_string()),
+            [KEY_SAFE_POINTS] => {
+                SafePoints::decode(value).map(|value| others.safe_points = value).map_err(|e| e.to_string())
+            }
+            [KEY_KEYSPACE, ..] => {
+                KeyspaceMeta::decode(value).map(|keyspace| others.keyspaces.push(keyspace)).map_err(|e| e.to_string())
+            }
             [KEY_STORE, ..] => StoreRecord::decode(value).map(|record| stores.push(record)).map_err(|e| e.to_string()),
             [KEY_REGION, ..] => Region::decode(value).map(|region| regions.now.push(region)).map_err(|e| e.to_string()),
             [KEY_FIRST_REGION, ..] => {
@@ -272,7 +284,7 @@ fn load(read: &dyn Read) -> Result<PdState> {
     if let Some(error) = wrong {
         return Err(error);
     }
-    PdState::restore(numbers, stores, regions, runs, (settings, points))
+    PdState::restore(numbers, stores, regions, runs, others)
         .map_err(|why| Error::Corruption(format!("the placement driver's state: {why}")))
 }
 

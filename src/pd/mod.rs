@@ -48,7 +48,7 @@ mod tests;
 pub(crate) use cluster::{Checker, RegionInfo, Wish};
 pub(crate) use machine::{PdMachine, SharedState, empty};
 pub(crate) use server::{PdError, PdServer, SafePointsView};
-pub(crate) use state::{LABEL_REPLACED_BY, is_of_stores, scheduler_name, shuffles};
+pub(crate) use state::{KEYSPACE_EXISTS, LABEL_REPLACED_BY, NO_KEYSPACE, is_of_stores, scheduler_name, shuffles};
 
 /// The planted bugs of this module, and what each of them breaks.
 pub const MUTANTS: &[(&str, &str)] = &[

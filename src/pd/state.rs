@@ -1,6 +1,7 @@
 //! The placement driver's replicated state and the commands that change it. The new state is a function of the old
 //! state and the command, and of nothing else.
 
+mod keyspaces;
 mod labels;
 mod safe_points;
 mod settings;
@@ -15,11 +16,13 @@ use crate::proto::armilla::pd::{
     Bootstrap, PdCommand, PdReply, PutStore, SafePoints, SetStoreState, Settings, StoreInfo, StoreRecord, StoreStarted,
 };
 use crate::proto::armilla::raft::Incarnation;
+use crate::proto::keyspacepb::KeyspaceMeta;
 use crate::proto::metapb::{Store, StoreLabel, StoreState};
 use crate::types::run::{self, History};
 use crate::types::{GroupId, Region, region, version};
 
 use super::map::RegionMap;
+pub use keyspaces::{KEYSPACE_EXISTS, NO_KEYSPACE};
 pub use safe_points::{holds, lowest as lowest_barrier};
 pub use settings::{is_of_stores, name as scheduler_name, shuffles, stores_of};
 
@@ -41,6 +44,8 @@ pub struct PdState {
     /// The newest incarnation of each store's process.
     runs: BTreeMap<u64, Incarnation>,
     settings: Arc<Settings>,
+    /// By ID. They have a use only in clusters with API V2.
+    keyspaces: BTreeMap<u32, KeyspaceMeta>,
     /// Derived: store IDs by UUID.
     by_uuid: BTreeMap<String, u64>,
 }
@@ -70,12 +75,19 @@ pub enum Changed {
     FirstRegion(u64),
     /// The settings.
     Settings,
+    /// The keyspace with this ID.
+    Keyspace(u32),
 }
 
 impl PdState {
     /// Creates a state without stores and regions.
     pub fn new() -> PdState {
-        PdState { next_id: GroupId::PD.0 + 1, cluster_version: 1, ..PdState::default() }
+        PdState {
+            next_id: GroupId::PD.0 + 1,
+            cluster_version: 1,
+            keyspaces: keyspaces::first_keyspaces(),
+            ..PdState::default()
+        }
     }
 
     /// Restores the state from the engine's content, and builds the derived maps.
@@ -87,13 +99,14 @@ impl PdState {
         stores: Vec<StoreRecord>,
         regions: Regions,
         runs: BTreeMap<u64, Incarnation>,
-        (settings, safe_points): (Settings, SafePoints),
+        Others { settings, safe_points, keyspaces }: Others,
     ) -> Result<PdState, String> {
         let Numbers { bootstrapped, next_id, tso_bound_ms, gc_safe_point, cluster_version } = numbers;
         let mut state =
             PdState { bootstrapped, next_id, tso_bound_ms, gc_safe_point, cluster_version, runs, ..PdState::new() };
         state.settings = Arc::new(settings);
         state.safe_points = safe_points;
+        state.restore_keyspaces(keyspaces);
         for record in stores {
             state.put_store_record(record);
         }
@@ -232,6 +245,7 @@ impl PdState {
             Some(Op::SetStoreLabels(set)) => self.set_store_labels(set),
             Some(Op::ChangeSettings(change)) => self.change_settings(change),
             Some(Op::ChangeSafePoints(change)) => self.change_safe_points(change),
+            Some(Op::ChangeKeyspace(change)) => self.change_keyspace(change),
             Some(Op::ReplaceStore(replace)) => self.replace_store(replace),
             Some(Op::AllocIds(alloc)) => self.alloc_ids(alloc.count),
             Some(Op::PutRegion(put)) => self.put_region(put.region.unwrap_or_default()),
@@ -444,6 +458,17 @@ pub struct Regions {
     pub first: Vec<Region>,
 }
 
+/// What people and clients have set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Others {
+    /// The settings.
+    pub settings: Settings,
+    /// The safe points and their barriers.
+    pub safe_points: SafePoints,
+    /// The keyspaces.
+    pub keyspaces: Vec<KeyspaceMeta>,
+}
+
 /// Creates a bootstrapped state with these regions and without stores, for tests.
 #[cfg(test)]
 pub fn restore(next_id: u64, regions: Vec<Region>) -> Result<PdState, String> {
@@ -462,6 +487,7 @@ pub fn since(op: &Op) -> u32 {
         Op::ChangeMembers(_) => version::PD_MEMBERS,
         Op::ChangeSettings(_) | Op::ReplaceStore(_) => version::SETTINGS,
         Op::ChangeSafePoints(_) => version::SAFE_POINTS,
+        Op::ChangeKeyspace(_) => version::KEYSPACES,
         Op::StoreStarted(_) => 2,
         Op::Bootstrap(_)
         | Op::PutStore(_)

@@ -3,6 +3,7 @@
 use super::cluster::{Checker, ClusterOptions, RegionInfo};
 use super::operators::Operator;
 use crate::proto::armilla::pd::{Barrier, RegionLoad, Settings};
+use crate::proto::keyspacepb::KeyspaceMeta;
 use crate::proto::metapb::Store;
 use crate::proto::pdpb::Member;
 
@@ -31,6 +32,8 @@ pub struct View {
     pub gc_safe_point: u64,
     /// What holds the safe point of transactions back.
     pub barriers: Vec<Barrier>,
+    /// All keyspaces, by ID. They have a use only with API V2.
+    pub keyspaces: Vec<KeyspaceMeta>,
     /// Timeouts and limits.
     pub options: ClusterOptions,
     /// The settings in force, with the schedulers that exist, and what stores have of their own.

@@ -13,7 +13,8 @@
 //!
 //! 1. Copy its `rpc`, its messages and its case of `BatchCommands` into `proto/proto/`.
 //! 2. Add a row to `tikv_calls!`, and remove its name from `UNBUILT`.
-//! 3. Write `impl<K: Kv> Handler<XRequest> for RawService<K>` in a file of `raw/`. A handler receives requests of this
+//! 3. Add its keys to the list in [`super::keys`].
+//! 4. Write `impl<K: Kv> Handler<XRequest> for RawService<K>` in a file of `raw/`. A handler receives requests of this
 //!    cluster and of the API version that it serves; an error that it returns becomes a reply in [`super::error`].
 //!
 //! Everything else follows, and the tests below cover the call. Two additions may be necessary. A reply that carries
@@ -33,6 +34,7 @@ use crate::types::Result;
 
 use super::error::{Repeat, Reply, reply};
 use super::intake::refusal::Refusal;
+use super::keys::Keyed;
 use super::layer::quota::counts;
 
 /// Calls `$with!` with the unary calls of `tikvpb.Tikv`, grouped by the field of `TikvService` that handles them. A row
@@ -161,7 +163,7 @@ pub(super) enum Instead {
 }
 
 /// A request of the key-value service, as the layers around its handler know it. The table implements this.
-pub(super) trait Call: Send + Sized + 'static {
+pub(super) trait Call: Keyed + Send + Sized + 'static {
     /// The reply to the request.
     type Reply: Reply;
     /// The method of the request.
@@ -179,8 +181,8 @@ pub(super) trait Call: Send + Sized + 'static {
 
 /// The handler of one call of the key-value service.
 pub(super) trait Handler<C: Call>: Sync {
-    /// Carries out a request. The cluster and the API version of `context` are already checked; the store checks the
-    /// rest.
+    /// Carries out a request. The cluster and the API version of `context` are already checked, and the request's raw
+    /// keys are in stored form; the store checks the rest.
     fn handle(&self, context: &Context, request: C) -> impl Future<Output = Result<C::Reply>> + Send;
 }
 
@@ -214,11 +216,14 @@ macro_rules! methods {
             SplitRegions, SplitAndScatterRegions, GetAllKeyspacesGCStates, UpdateServiceGCSafePoint,
             AdvanceTxnSafePoint, AdvanceGCSafePoint, SetGCBarrier, DeleteGCBarrier, SetGlobalGCBarrier,
             DeleteGlobalGCBarrier,
+            // keyspacepb.Keyspace
+            LoadKeyspace, LoadKeyspaceByID, LookupKeyspace, UpdateKeyspaceState, GetAllKeyspaces,
             // meta_storagepb.MetaStorage and etcd
             MetaStorageGet, EtcdRange, EtcdMemberList,
             // armilla.pd.Cluster
             RegisterStore, StoreHeartbeat, Overview, TransferLeader, MovePeer, MergeRegions, RemoveStore, TakeStoreBack,
-            AllocIds, ChangeSettings, ReplaceStore, ChangeRegions, ReportWaits, PdHttp,
+            AllocIds, ChangeSettings, ReplaceStore, ChangeRegions, ReportWaits, ChangeKeyspace, ListKeyspaces,
+            PdHttp,
         }
     };
 }
@@ -347,6 +352,7 @@ mod tests {
 
     const TIKV: &str = include_str!("../../proto/proto/tikvpb.proto");
     const PD: &str = include_str!("../../proto/proto/pdpb.proto");
+    const KEYSPACES: &str = include_str!("../../proto/proto/keyspacepb.proto");
     const CLUSTER: &str = include_str!("../../proto/proto/armilla_pd.proto");
 
     /// Methods that are implemented without a row, by hand in `tikv.rs`: they are not about a region, and are not
@@ -461,7 +467,7 @@ mod tests {
         }
         let counted = |method: &str| Method::ALL.iter().any(|known| known.name() == method);
         assert!(ROWS.iter().all(|row| counted(row.method)));
-        for method in rpcs(PD).into_iter().chain(rpcs(CLUSTER)) {
+        for method in rpcs(PD).into_iter().chain(rpcs(KEYSPACES)).chain(rpcs(CLUSTER)) {
             // These two report what is known at startup, to every caller.
             assert!(counted(method) || ["GetClusterInfo", "Hello"].contains(&method), "{method} is not counted");
         }
@@ -493,7 +499,7 @@ mod tests {
         let (routes, gates): (_, Gates<OneRegion>) = routes(hello, HealthService::new(serving), observer, &deadlines);
         let kv = OneRegion::new("", "");
         let txn = crate::txn::Txn::new(kv.clone(), crate::txn::Options { refuse_future_timestamps: false });
-        gates.open_store(kv, txn, 7);
+        gates.open_store(kv, txn, (7, crate::types::Api::V1));
         let called = call_all(&routes);
         assert_eq!(called.len(), ROWS.len());
         for (name, times) in called {

@@ -12,13 +12,14 @@ use tonic::{Request, Response, Status};
 use crate::pd::{PdError, PdServer, Wish};
 use crate::proto::armilla::pd::cluster_server::Cluster;
 use crate::proto::armilla::pd::{
-    AllocIdsReply, AllocIdsRequest, ChangeRegionsReply, ChangeRegionsRequest, ChangeSettings, HelloReply, HelloRequest,
-    MergeRegionsReply, MergeRegionsRequest, MovePeerReply, MovePeerRequest, OverviewReply, OverviewRequest,
-    PdHttpReply, PdHttpRequest, RegisterStoreReply, RegisterStoreRequest, RemoveStoreReply, RemoveStoreRequest,
-    ReplaceStore, ReplaceStoreReply, ReportWaitsReply, ReportWaitsRequest, SettingsReply, StoreHeartbeatReply,
-    StoreHeartbeatRequest, TakeStoreBackReply, TakeStoreBackRequest, TransferLeaderReply, TransferLeaderRequest,
-    change_regions_request,
+    AllocIdsReply, AllocIdsRequest, ChangeKeyspace, ChangeRegionsReply, ChangeRegionsRequest, ChangeSettings,
+    HelloReply, HelloRequest, ListKeyspacesReply, ListKeyspacesRequest, MergeRegionsReply, MergeRegionsRequest,
+    MovePeerReply, MovePeerRequest, OverviewReply, OverviewRequest, PdHttpReply, PdHttpRequest, RegisterStoreReply,
+    RegisterStoreRequest, RemoveStoreReply, RemoveStoreRequest, ReplaceStore, ReplaceStoreReply, ReportWaitsReply,
+    ReportWaitsRequest, SettingsReply, StoreHeartbeatReply, StoreHeartbeatRequest, TakeStoreBackReply,
+    TakeStoreBackRequest, TransferLeaderReply, TransferLeaderRequest, change_regions_request,
 };
+use crate::proto::keyspacepb::KeyspaceMeta;
 
 use super::calls::Method;
 use super::layer::observe::Observer;
@@ -76,6 +77,16 @@ impl Cluster for ClusterService {
 
     async fn store_heartbeat(&self, request: Request<StoreHeartbeatRequest>) -> Answer<StoreHeartbeatReply> {
         self.lead(Method::StoreHeartbeat, |pd| pd.store_heartbeat(request.into_inner())).await
+    }
+
+    async fn change_keyspace(&self, request: Request<ChangeKeyspace>) -> Answer<KeyspaceMeta> {
+        let change = request.into_inner().change;
+        let change = change.ok_or_else(|| Status::invalid_argument("a change of a keyspace that is not known here"))?;
+        self.lead(Method::ChangeKeyspace, |pd| pd.change_keyspace(change)).await
+    }
+
+    async fn list_keyspaces(&self, _: Request<ListKeyspacesRequest>) -> Answer<ListKeyspacesReply> {
+        self.lead(Method::ListKeyspaces, PdServer::keyspaces).await
     }
 
     /// Answers with what this member knows (everything, if it is the leader); on other nodes with the leader's answer.

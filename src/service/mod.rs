@@ -15,11 +15,13 @@
 //! Decoded protocol messages come **in**, replies go **out**. The parts:
 //!
 //! - `calls` lists all calls and connects each to its handler.
+//! - `keys` checks the API version and the keys of requests, and brings raw keys into stored form.
 //! - `raw` implements every raw request, once for both the unary calls and the streams.
 //! - `txn` does the same for transactional requests.
 //! - `error` decides in which form existing clients see each error.
 //! - `routes` combines the services, for a socket or for the simulator.
 //! - `meta_storage` and `etcd` answer what clients ask PD's etcd.
+//! - `keyspaces` answers clients with API V2 that look for their keyspace.
 //! - `pd_http` answers what PD's tools ask it by HTTP.
 //! - `intake` bounds the memory of arriving requests.
 //! - `layer` has what surrounds every call: deadlines, metrics, quotas, logs.
@@ -37,6 +39,8 @@ pub(crate) mod figures;
 mod forward;
 pub(crate) mod health;
 mod intake;
+mod keys;
+mod keyspaces;
 mod layer;
 mod meta_storage;
 #[cfg(test)]
@@ -51,6 +55,10 @@ pub(crate) mod status;
 mod tikv;
 mod tso;
 mod txn;
+
+/// The planted bugs of this module, and what each of them breaks.
+pub const MUTANTS: &[(&str, &str)] =
+    &[("v2.prefix-unchecked", "with API V2, requests with keys of the other mode, or of no keyspace, are served")];
 
 pub(crate) use layer::deadline::Deadlines;
 pub(crate) use layer::gate::Gate;

@@ -41,10 +41,15 @@ pub(super) struct Inner {
 
 impl OneRegion {
     pub(super) fn new(start: &str, end: &str) -> OneRegion {
+        OneRegion::of(Bytes::copy_from_slice(start.as_bytes()), Bytes::copy_from_slice(end.as_bytes()))
+    }
+
+    /// Creates a region with these boundaries.
+    pub(super) fn of(start_key: Bytes, end_key: Bytes) -> OneRegion {
         let region = Region {
             id: REGION,
-            start_key: Bytes::copy_from_slice(start.as_bytes()),
-            end_key: Bytes::copy_from_slice(end.as_bytes()),
+            start_key,
+            end_key,
             region_epoch: Some(RegionEpoch { conf_ver: 1, version: 2 }),
             ..Region::default()
         };

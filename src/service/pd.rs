@@ -35,7 +35,7 @@ use crate::proto::pdpb::{
     UpdateServiceGcSafePointResponse,
 };
 use crate::types::limits::{PD_HTTP_SPLIT_KEYS_MAX, SCATTERED_MAX};
-use crate::types::{NODE_CALLER, Result as StoreResult};
+use crate::types::{Api, NODE_CALLER, Result as StoreResult};
 
 use super::calls::Method;
 use super::forward;
@@ -138,7 +138,7 @@ pub struct PdService {
 
 /// Refuses a request whose header does not name this cluster. Only GetMembers and GetClusterInfo do not need the check:
 /// clients learn the id from them.
-fn check(cluster_id: u64, header: Option<&RequestHeader>) -> Result<(), Status> {
+pub(super) fn check(cluster_id: u64, header: Option<&RequestHeader>) -> Result<(), Status> {
     let asked = header.map_or(0, |header| header.cluster_id);
     if asked == cluster_id { Ok(()) } else { Err(status(PdError::ClusterMismatch { asked, actual: cluster_id })) }
 }
@@ -188,7 +188,7 @@ fn not_bootstrapped(cluster_id: u64) -> ResponseHeader {
 }
 
 /// Returns a header that refuses the request.
-fn refusal(cluster_id: u64, kind: ErrorType, message: String) -> ResponseHeader {
+pub(super) fn refusal(cluster_id: u64, kind: ErrorType, message: String) -> ResponseHeader {
     ResponseHeader { cluster_id, error: Some(pdpb::Error { r#type: kind as i32, message }) }
 }
 
@@ -205,7 +205,8 @@ impl PdService {
     /// Returns the header that refuses a request about a keyspace which does not exist.
     #[allow(clippy::option_option, reason = "a header is optional in messages")]
     fn unknown(&self, scope: Option<&KeyspaceScope>) -> Option<Option<ResponseHeader>> {
-        let why = safe_points::unknown_keyspace(scope)?;
+        let known = |id| self.seat.member().is_some_and(|pd| pd.api() == Api::V2 && pd.has_keyspace(id));
+        let why = safe_points::unknown_keyspace(scope, known)?;
         Some(self.refusal(ErrorType::Unknown, why))
     }
 

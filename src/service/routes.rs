@@ -19,11 +19,13 @@ use crate::proto::armilla::pd::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::cluster_server::ClusterServer as EtcdClusterServer;
 use crate::proto::etcdserverpb::kv_server::KvServer as EtcdKvServer;
 use crate::proto::health::health_server::HealthServer;
+use crate::proto::keyspacepb::keyspace_server::KeyspaceServer;
 use crate::proto::meta_storagepb::meta_storage_server::MetaStorageServer;
 use crate::proto::pdpb::pd_server::PdServer as PdWire;
 use crate::proto::tikvpb::tikv_server::TikvServer;
 use crate::store::Kv;
 use crate::txn::Txn;
+use crate::types::Api;
 use crate::types::limits::{MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX, STREAM_BYTES_MAX};
 
 use super::cluster::{ClusterService, Hello};
@@ -32,6 +34,7 @@ use super::forward;
 use super::health::HealthService;
 use super::intake::quota::{Intake, Share};
 use super::intake::{stream, unary};
+use super::keyspaces::KeyspaceService;
 use super::layer::deadline::Deadlines;
 use super::layer::gate::Gate;
 use super::layer::observe::Observer;
@@ -66,6 +69,7 @@ macro_rules! asked {
 pub struct Gates<K: Kv> {
     tikv: Gate<BoundedTikv<K>>,
     pd: Gate<PdWire<PdService>>,
+    keyspaces: Gate<KeyspaceServer<KeyspaceService>>,
     meta: Gate<MetaStorageServer<MetaStorageService>>,
     etcd_kv: Gate<EtcdKvServer<EtcdService>>,
     etcd_cluster: Gate<EtcdClusterServer<EtcdService>>,
@@ -83,6 +87,7 @@ impl<K: Kv> Gates<K> {
         assert!(self.seat.set(seat.clone()).is_ok(), "a gate opens only once");
         let observer = || self.observer.clone();
         self.meta.open(asked!(MetaStorageServer::new(MetaStorageService::new(seat.clone(), observer()))));
+        self.keyspaces.open(asked!(KeyspaceServer::new(KeyspaceService::new(seat.clone(), observer()))));
         let etcd = EtcdService::new(seat.clone(), observer());
         self.etcd_kv.open(asked!(EtcdKvServer::new(etcd.clone())));
         self.etcd_cluster.open(asked!(EtcdClusterServer::new(etcd)));
@@ -93,11 +98,11 @@ impl<K: Kv> Gates<K> {
     ///
     /// # Panics
     /// Panics if it is open already.
-    pub fn open_store(&self, kv: K, txn: Txn<K>, cluster_id: u64) {
+    pub fn open_store(&self, kv: K, txn: Txn<K>, (cluster_id, api): (u64, Api)) {
         let metrics = &self.observer.metrics;
         let answers = MemoryQuota::new(metrics.answer_bytes.clone());
         let intake = Intake::new(metrics.request_bytes.clone());
-        let raw = RawService::new(kv.clone(), answers.clone(), Queries::new(metrics.queries.clone()));
+        let raw = RawService::new(kv.clone(), api, answers.clone(), Queries::new(metrics.queries.clone()));
         let txn = TxnService::new(txn, answers.clone());
         let service = TikvService::new(kv, cluster_id, raw, txn, self.observer.clone());
         let stream = sized!(TikvServer::new(service)).max_decoding_message_size(STREAM_BYTES_MAX);
@@ -185,6 +190,7 @@ pub fn routes<K: Kv>(
     let gates = Gates {
         tikv: Gate::default(),
         pd: Gate::default(),
+        keyspaces: Gate::default(),
         meta: Gate::default(),
         etcd_kv: Gate::default(),
         etcd_cluster: Gate::default(),
@@ -195,6 +201,7 @@ pub fn routes<K: Kv>(
     let routes = Routes::default()
         .add_service(deadlines.bound(Spoken(gates.tikv.clone())))
         .add_service(deadlines.bound(Spoken(gates.pd.clone())))
+        .add_service(deadlines.bound(Spoken(gates.keyspaces.clone())))
         .add_service(deadlines.bound(Spoken(gates.meta.clone())))
         .add_service(deadlines.bound(Spoken(gates.etcd_kv.clone())))
         .add_service(deadlines.bound(Spoken(gates.etcd_cluster.clone())))
@@ -277,7 +284,7 @@ mod tests {
         gates.open_pd(Seat::outside(7, Arc::new(Elsewhere)));
         let kv = OneRegion::new("", "");
         let txn = Txn::new(kv.clone(), crate::txn::Options { refuse_future_timestamps: false });
-        gates.open_store(kv, txn, 7);
+        gates.open_store(kv, txn, (7, Api::V1));
         (routes, metrics)
     }
 

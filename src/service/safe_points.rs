@@ -1,7 +1,8 @@
 //! Safe points and barriers in PD's messages, those of PD 8 and the newer ones.
 //!
-//! There is one state of garbage collection for all keys, that of the null keyspace. An older client's service safe
-//! point is a barrier of that name; the service `gc_worker` moves the safe point of transactions itself.
+//! There is one state of garbage collection for all keys, that of the null keyspace, and so of every keyspace. An older
+//! client's service safe point is a barrier of that name; the service `gc_worker` moves the safe point of transactions
+//! itself.
 
 use crate::pd::{PdError, PdServer, SafePointsView};
 use crate::proto::armilla::pd::Barrier;
@@ -19,13 +20,14 @@ const FIRST_NO_KEYSPACE: u32 = 1 << 24;
 /// The service whose safe point is that of transactions.
 pub(super) const GC_WORKER: &str = "gc_worker";
 
-/// Returns why a request is not about the one state that there is, if it is not.
-pub(super) fn unknown_keyspace(scope: Option<&KeyspaceScope>) -> Option<String> {
+/// Returns why a request is not about the one state that there is, if it is not. `exists` says whether there is a
+/// keyspace with this ID.
+pub(super) fn unknown_keyspace(scope: Option<&KeyspaceScope>, exists: impl FnOnce(u32) -> bool) -> Option<String> {
     let id = |scope: &KeyspaceScope| {
         scope.keyspace.as_ref().map_or(DEFAULT_KEYSPACE, |keyspace_scope::Keyspace::KeyspaceId(id)| *id)
     };
     let keyspace = scope.map_or(NULL_KEYSPACE, id);
-    let known = keyspace == DEFAULT_KEYSPACE || keyspace >= FIRST_NO_KEYSPACE;
+    let known = keyspace == DEFAULT_KEYSPACE || keyspace >= FIRST_NO_KEYSPACE || exists(keyspace);
     (!known).then(|| format!("keyspace {keyspace} does not exist"))
 }
 
@@ -138,8 +140,9 @@ mod tests {
     fn there_is_one_keyspace() {
         let scope = |id| Some(KeyspaceScope { keyspace: Some(keyspace_scope::Keyspace::KeyspaceId(id)) });
         for known in [None, scope(0), scope(NULL_KEYSPACE), scope(FIRST_NO_KEYSPACE)] {
-            assert_eq!(unknown_keyspace(known.as_ref()), None);
+            assert_eq!(unknown_keyspace(known.as_ref(), |_| false), None);
         }
-        assert!(unknown_keyspace(scope(7).as_ref()).unwrap().contains("keyspace 7"));
+        assert_eq!(unknown_keyspace(scope(7).as_ref(), |id| id == 7), None);
+        assert!(unknown_keyspace(scope(7).as_ref(), |id| id == 8).unwrap().contains("keyspace 7"));
     }
 }

@@ -12,7 +12,7 @@ use futures::future::{Either, select};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::proto::kvrpcpb::{
-    self, ApiVersion, BroadcastTxnStatusRequest, BroadcastTxnStatusResponse, Context, GetHealthFeedbackRequest,
+    self, BroadcastTxnStatusRequest, BroadcastTxnStatusResponse, Context, GetHealthFeedbackRequest,
     GetHealthFeedbackResponse, HealthFeedback, StoreSafeTsRequest, StoreSafeTsResponse,
 };
 use crate::proto::tikvpb::batch_commands_request::request::Cmd as Command;
@@ -28,6 +28,7 @@ use super::batch::Commands;
 use super::calls::{Call, Handler, refused_command, tikv_calls};
 use super::error::{Repeat, refuse, streamed};
 use super::intake::refusal::Refusal;
+use super::keys;
 use super::layer::observe::{Observer, Subject};
 use super::layer::quota::Large;
 use super::raw::RawService;
@@ -63,7 +64,7 @@ impl<K: Kv> TikvService<K> {
         let subject = Subject { region: context.region_id, key: request.key() };
         let work = async {
             self.check_cluster(&context)?;
-            let result = match check_version(&context) {
+            let result = match keys::admit(self.raw.api(), &context, &mut request) {
                 Ok(()) => self.in_time(&context, C::REPEAT, handler.handle(&context, request)).await,
                 Err(error) => Err(error),
             };
@@ -139,20 +140,6 @@ impl<K: Kv> TikvService<K> {
         let feedback_seq_no = now_ms.max(last + 1);
         let feedback = HealthFeedback { store_id: self.kv.store(), feedback_seq_no, slow_score: HEALTHY };
         GetHealthFeedbackResponse { health_feedback: Some(feedback), ..GetHealthFeedbackResponse::default() }
-    }
-}
-
-/// Checks the API version of a request: with API V2 the same name means another key.
-fn check_version(context: &Context) -> StoreResult<()> {
-    match ApiVersion::try_from(context.api_version) {
-        Ok(ApiVersion::V1) => Ok(()),
-        Ok(ApiVersion::V1ttl) => Err(Error::Invalid(
-            "the request has API version V1TTL, this cluster serves V1 (with expiry as well): use a V1 client".into(),
-        )),
-        _ => Err(Error::Invalid(format!(
-            "the request has API version {}, this cluster serves version 1: use a client without a keyspace",
-            context.api_version
-        ))),
     }
 }
 
@@ -278,7 +265,12 @@ mod tests {
     fn service() -> TikvService<OneRegion> {
         let kv = OneRegion::new("", "");
         let gauge = |name: &str| IntGauge::new(name, "of a test").unwrap();
-        let raw = RawService::new(kv.clone(), MemoryQuota::new(gauge("answers")), Queries::new(gauge("queries")));
+        let raw = RawService::new(
+            kv.clone(),
+            crate::types::Api::V1,
+            MemoryQuota::new(gauge("answers")),
+            Queries::new(gauge("queries")),
+        );
         TikvService::for_test(kv, CLUSTER, raw)
     }
 

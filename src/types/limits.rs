@@ -281,6 +281,12 @@ pub const COLLECT_KEYS_MAX: usize = 256;
 pub const COLLECT_KEY_BYTES_FULL: usize = 256 << 10;
 /// How many pairs one search for expired values reads.
 pub const COLLECT_LOOKS_MAX: usize = 1024;
+/// How many keyspaces a cluster may have.
+pub const KEYSPACES_MAX: usize = 16 << 10;
+/// Bytes of a keyspace's name.
+pub const KEYSPACE_NAME_BYTES_MAX: usize = 256;
+/// Bytes of all keys and values of a keyspace's configuration.
+pub const KEYSPACE_CONFIG_BYTES_MAX: usize = 4 << 10;
 /// Barriers that may hold the safe point of transactions back at a time.
 pub const BARRIERS_MAX: usize = 1024;
 /// Bytes of a barrier's name.

@@ -4,6 +4,7 @@
 //! protocol messages come **in**, answers to questions about them go **out**. **Never**: a clock, a file, a socket, or
 //! a limit on resources that is declared anywhere but in [`limits`].
 
+pub mod api;
 pub mod error;
 pub mod limits;
 pub mod load;
@@ -12,6 +13,7 @@ pub mod run;
 pub mod timestamp;
 pub mod version;
 
+pub use api::Api;
 pub use error::{Error, Result};
 pub use region::{GroupId, Region};
 pub use timestamp::Timestamp;

@@ -189,11 +189,29 @@ impl Wire {
             return false;
         }
         for (region, _) in &regions {
-            if !matches!(self.get(&region.start_key).await, Outcome::Done(_)) {
+            let led = match self.get(&region.start_key).await {
+                Outcome::Done(_) => true,
+                // A boundary need not be a key there, but every region can tell its locks.
+                Outcome::Refused(why) if why.contains("serves version 2") => self.tells_locks(&region.start_key).await,
+                _ => false,
+            };
+            if !led {
                 return false;
             }
         }
         true
+    }
+
+    /// Returns whether the region of a boundary answers requests of API version 2.
+    async fn tells_locks(&self, boundary: &[u8]) -> bool {
+        let Ok((context, addr)) = self.context_for(boundary).await else { return false };
+        let context = Some(Context { api_version: 2, ..context });
+        let request = kvrpcpb::ScanLockRequest { context, max_version: 1, ..Default::default() };
+        let mut stub = TikvClient::new(self.channel(&addr));
+        match tokio::time::timeout(CALL, stub.kv_scan_lock(request)).await {
+            Ok(Ok(reply)) => reply.get_ref().region_error.is_none(),
+            _ => false,
+        }
     }
 
     /// Returns the address of the node that leads the region of `key`, according to the placement driver.

@@ -15,7 +15,7 @@ pub const IMPORTS: &[(&str, &[&str])] = &[
     ("client", &["rt", "types", "proto", "codec"]),
     ("replica", &["rt", "types", "proto", "engine", "raft", "arch"]),
     ("store", &["rt", "types", "proto", "codec", "engine", "region", "raft", "replica", "client"]),
-    ("pd", &["rt", "types", "proto", "raft", "region", "engine", "replica", "arch"]),
+    ("pd", &["rt", "types", "proto", "codec", "raft", "region", "engine", "replica", "arch"]),
     ("txn", &["rt", "types", "proto", "codec", "engine", "mvcc", "store", "arch"]),
     ("service", &["rt", "types", "proto", "codec", "store", "txn", "replica", "pd", "engine", "arch", "query"]),
     (

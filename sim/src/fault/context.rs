@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use armilla::client::PdClient;
+use armilla::client::{PdClient, Space};
+use armilla::codec;
 use armilla::proto::armilla::pd::ChangeSettings;
 use armilla::proto::armilla::pd::change_regions_request::Change;
 use armilla::proto::armilla::raft::RaftBatch;
@@ -11,7 +12,7 @@ use armilla::proto::kvrpcpb::{self, SplitRegionRequest};
 use armilla::proto::tikvpb::tikv_client::TikvClient;
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::{LinkConfig, NodeHandle, World};
-use armilla::types::{GroupId, Region, region};
+use armilla::types::{Api, GroupId, Region, region};
 use bytes::Bytes;
 
 use super::force::Machines;
@@ -20,7 +21,7 @@ use crate::cluster::monitor::Monitor;
 use crate::cluster::{Cluster, Death};
 use crate::oracle::settings::{About, Value};
 use crate::oracle::ttl::WallClocks;
-use crate::plan::keys::boundary as boundary_key;
+use crate::plan::keys::{boundary as boundary_key, wire_version};
 
 /// Everything that a fault may act on or must report to.
 pub struct Context {
@@ -36,6 +37,8 @@ pub struct Context {
     pub link: LinkConfig,
     /// The first regions, in the order of their keys.
     pub regions: Vec<Region>,
+    /// Which keys the clients use.
+    pub space: Space,
     /// The client that requests leadership transfers.
     pub pd: PdClient,
     /// The machine on which that client runs.
@@ -239,12 +242,12 @@ impl Context {
         });
     }
 
-    /// Splits the region that holds the first of these boundaries there and at all others that are inside it. Each
-    /// second boundary is asked for at a raw key that lies among the versions of the key there.
+    /// Splits the region that holds the first of these boundaries there and at all others that are inside it. With
+    /// API V1, each second boundary is asked for at a raw key that lies among the versions of the key there.
     pub fn split(&self, boundaries: &[u32]) {
-        let asked = |number: u32| match number % 2 {
-            0 => boundary_key(number),
-            _ => [&boundary_key(number)[..], b"~"].concat().into(),
+        let asked = |number: u32| match self.space.api() {
+            Api::V1 if number % 2 == 1 => [&boundary_key(self.space, number)[..], b"~"].concat().into(),
+            _ => boundary_key(self.space, number),
         };
         let mut keys: Vec<Bytes> = boundaries.iter().map(|boundary| asked(*boundary)).collect();
         let found = self.monitor.with(|observed| {
@@ -265,8 +268,12 @@ impl Context {
             region_id: region.id,
             region_epoch: region.region_epoch,
             peer: Some(peer),
+            api_version: wire_version(self.space),
             ..kvrpcpb::Context::default()
         };
+        if self.space.api() == Api::V2 {
+            keys.iter_mut().for_each(|key| *key = codec::bytes::decode(key).expect("boundaries are encoded"));
+        }
         let request =
             SplitRegionRequest { context: Some(context), split_keys: keys, is_raw_kv: true, ..Default::default() };
         self.admin.spawn(async move {

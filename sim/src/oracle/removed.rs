@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use armilla::client::Space;
+use armilla::codec::keyspace;
 use armilla::codec::record::{self, RecordKind};
 use armilla::proto::kvrpcpb::Op;
 use armilla::rt::probe::Event;
@@ -34,6 +36,8 @@ impl Removed {
             rest.split_to(length)
         };
         let (key, record, value) = (part(), part(), part());
+        // Clients do not see the prefix of their keyspace; no key of theirs begins like it.
+        let key = Space::Keyspace(keyspace::DEFAULT).own(key);
         let record = record::decode(&record).expect("the store shows what it has decoded");
         let op = match record.kind {
             RecordKind::Put => Op::Put,

@@ -1,16 +1,31 @@
 //! The keys of the workload, and the boundaries between them at which regions are split.
 
+use armilla::client::Space;
+use armilla::codec::keyspace::Mode;
+use armilla::proto::kvrpcpb::ApiVersion;
+use armilla::types::Api;
+
+/// Returns the API version that requests for these keys carry.
+pub fn wire_version(space: Space) -> i32 {
+    match space.api() {
+        Api::V1 => ApiVersion::V1 as i32,
+        Api::V2 => ApiVersion::V2 as i32,
+    }
+}
+
 /// Returns the key with this number.
 pub fn key(number: u32) -> bytes::Bytes {
     format!("k{number:03}").into()
 }
 
 /// Returns the boundary with this number: an even one is the first key of the workload's key space that is in the right
-/// piece, an odd one lies behind the key of the number before it. Stores know boundaries as memcomparable keys.
-pub fn boundary(number: u32) -> bytes::Bytes {
+/// piece, an odd one lies behind the key of the number before it. Stores know boundaries as memcomparable keys. In a
+/// keyspace, every other pair of boundaries is between transactional keys.
+pub fn boundary(space: Space, number: u32) -> bytes::Bytes {
     let mut boundary = key(number / 2).to_vec();
     if number % 2 == 1 {
         boundary.push(b'+');
     }
-    armilla::codec::bytes::encode(&boundary)
+    let mode = if (number / 2).is_multiple_of(2) { Mode::Raw } else { Mode::Txn };
+    armilla::codec::bytes::encode(&space.wire(mode, &boundary.into()))
 }

@@ -15,8 +15,11 @@ pub mod swarm;
 
 use std::path::Path;
 
+use armilla::client::Space;
+use armilla::codec::keyspace;
 use armilla::node::Config;
 use armilla::rt::rng::{Rng, hash_label};
+use armilla::types::Api;
 use serde::{Deserialize, Serialize};
 
 pub use self::keys::key;
@@ -164,6 +167,14 @@ fn query_page_rows_min() -> u64 {
 pub const LENGTH_MS_MAX: u64 = 600_000;
 
 impl Plan {
+    /// Returns which keys the clients use: with API V2, those of the first keyspace.
+    pub fn space(&self) -> Space {
+        match self.knobs.settings().founded_api() {
+            Api::V1 => Space::V1,
+            Api::V2 => Space::Keyspace(keyspace::DEFAULT),
+        }
+    }
+
     /// Reads a plan from a file.
     ///
     /// # Errors

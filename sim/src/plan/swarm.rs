@@ -45,6 +45,8 @@ const P_LATE_IN_TURN: f64 = 0.7;
 const PROTOCOL_STORIES: [&str; 2] = ["leader-to-and-fro", "split-and-merge"];
 /// Sites between two steps of transactions, one of which is armed then.
 const PROTOCOL_SITES: [&str; 3] = ["txn.late-write", "mvcc.small-batch", "txn.slow-guard"];
+/// Probability that the cluster is founded with API V2.
+const P_API_V2: f64 = 0.1;
 /// Probability that a store loses its data or a part of it.
 const P_LOSS: f64 = 0.3;
 
@@ -131,6 +133,11 @@ pub fn plan(seed: u64) -> Plan {
     if faults.iter().any(|fault| fault.kind == process::Kind::OldCopy { identity: true }.into()) {
         // The first version of the protocol does not remember runs: an older copy is never told to stop.
         knobs.config["pd"]["protocol_max"] = Value::Integer(0);
+    }
+    if knobs.settings().pd.protocol_max == 0 && Rng::fork(seed, "api").chance(P_API_V2) {
+        knobs.config.insert("api_version".to_owned(), Value::Integer(2));
+        // These clients make requests by hand, or use families and boundaries that API V2 does not have.
+        workload = Workload { families_ms: 0, protocol_ms: 0, hot_per_s: 0, ..workload };
     }
     Plan { schedule_seed: seed, bug: None, expect: None, topology, knobs, workload, faults }
 }

@@ -5,6 +5,8 @@
 //! The client also proposes commands with a different epoch directly to a leader's replica, like a request whose region
 //! changed between its check and its place in the log. They must be refused when they are applied.
 
+use armilla::client::Space;
+use armilla::codec::keyspace::{self, Mode};
 use armilla::codec::raw;
 use armilla::engine::Cf;
 use armilla::proto::armilla::raft::CommandHeader;
@@ -17,12 +19,14 @@ use armilla::proto::tikvpb::tikv_client::TikvClient;
 use armilla::region::command;
 use armilla::rt::rng::Rng;
 use armilla::rt_select;
-use armilla::types::{GroupId, Region, region};
+use armilla::types::region::Peer;
+use armilla::types::{Api, GroupId, Region, region};
 use bytes::Bytes;
 use tonic::Status;
 
 use crate::oracle::Violation;
 use crate::plan::key;
+use crate::plan::keys::wire_version;
 use crate::workload::insider::Insider;
 
 /// How far ahead a version is that no split reaches while a request is under way.
@@ -167,6 +171,8 @@ impl BadRequests {
             let Some((node, store)) = self.0.leader(region.id) else { continue };
             if rng.chance(0.2) {
                 self.propose(node, &region, &mut rng).await;
+            } else if self.space().api() == Api::V2 && rng.chance(0.2) {
+                self.ask_in_other_mode(node, store, &region, &mut rng).await;
             } else if rng.chance(0.1) {
                 self.ask_of_others(node, store, &region, &mut rng).await;
             } else {
@@ -181,9 +187,8 @@ impl BadRequests {
 
     async fn ask(&self, node: u64, store: u64, region: &Region, rng: &mut Rng) {
         let Some(peer) = region::peer_on(region, store).cloned() else { return };
-        let mut context =
-            Context { region_id: region.id, region_epoch: region.region_epoch, peer: Some(peer), ..Context::default() };
-        let holds = |n: &u32| region::holds(region, &key(*n));
+        let mut context = self.context(region, peer);
+        let holds = |n: &u32| region::holds(region, &self.routed(&key(*n)));
         let mut keys = 0..self.0.plan.workload.keys;
         let wrong =
             *rng.pick(&[Defect::Store, Defect::Region, Defect::Peer, Defect::Epoch, Defect::Epoch, Defect::Key]);
@@ -211,7 +216,8 @@ impl BadRequests {
         let key = Bytes::from([&key(number)[..], b"~wrong"].concat());
         let kind = if wrong == Defect::Key { *rng.pick(&KINDS[..SEEKS]) } else { *rng.pick(&KINDS) };
         let write = kind.is_write();
-        let (key, context) = (if wrong == Defect::Key { crate::plan::key(number) } else { key }, Some(context));
+        let key = self.wire(&if wrong == Defect::Key { crate::plan::key(number) } else { key });
+        let context = Some(context);
         let answer = request(&mut stub, kind, context, key);
         let answer = rt_select! {
             answer = answer => answer,
@@ -235,17 +241,74 @@ impl BadRequests {
         }
     }
 
+    fn space(&self) -> Space {
+        self.0.plan.space()
+    }
+
+    /// Returns a raw key as requests have it.
+    fn wire(&self, key: &Bytes) -> Bytes {
+        self.space().wire(Mode::Raw, key)
+    }
+
+    /// Returns a raw key as regions have it.
+    fn routed(&self, key: &Bytes) -> Bytes {
+        keyspace::stored(self.space().api(), self.wire(key))
+    }
+
+    fn context(&self, region: &Region, peer: Peer) -> Context {
+        Context {
+            region_id: region.id,
+            region_epoch: region.region_epoch,
+            peer: Some(peer),
+            api_version: wire_version(self.space()),
+            ..Context::default()
+        }
+    }
+
+    /// Sends a raw request with keys that raw clients do not have. Keys are checked before everything else, so an error
+    /// of a later check means that they were not.
+    async fn ask_in_other_mode(&self, node: u64, store: u64, region: &Region, rng: &mut Rng) {
+        let Some(peer) = region::peer_on(region, store).cloned() else { return };
+        let number = key(rng.below(u64::from(self.0.plan.workload.keys)) as u32);
+        let wrong = if rng.chance(0.7) { self.space().wire(Mode::Txn, &number) } else { number };
+        let address = &self.0.cluster.addresses()[node as usize - 1];
+        let mut stub = TikvClient::new(self.0.env.net.channel(address).expect("it is an address"));
+        let kind = *rng.pick(&KINDS[..SEEKS]);
+        let answer = rt_select! {
+            answer = request(&mut stub, kind, Some(self.context(region, peer)), wrong.clone()) => answer,
+            () = self.0.world.sleep_ns(TIMEOUT_NS) => return,
+        };
+        let Ok((refusal, error)) = answer else { return };
+        let passed = refusal.as_ref().map(refused_by).filter(|by| *by != Defect::Other);
+        if (refusal.is_none() && error.is_empty()) || passed.is_some() {
+            let (kind, end) = (
+                format!("{kind:?}").to_lowercase(),
+                passed.map_or("was served".into(), |by| format!("got as far as {by:?}")),
+            );
+            let what =
+                format!("a {kind} of region {} with the key {} of another mode {end}", region.id, wrong.escape_ascii());
+            self.report(node, what);
+        }
+    }
+
     /// Reads with a region descriptor that has other members.
     async fn ask_of_others(&self, node: u64, store: u64, region: &Region, rng: &mut Rng) {
         let Some(peer) = region::peer_on(region, store).cloned() else { return };
         let mut region_epoch = region.region_epoch;
         let conf_ver = &mut region_epoch.as_mut().expect("regions have one").conf_ver;
         *conf_ver = if rng.chance(0.5) { *conf_ver + 1 } else { *conf_ver - 1 };
-        let context = Some(Context { region_id: region.id, region_epoch, peer: Some(peer), ..Context::default() });
+        let context = Some(Context { region_epoch, ..self.context(region, peer) });
+        let key = match self.space().api() {
+            Api::V1 => region.start_key.clone(),
+            Api::V2 => self.wire(&key(0)),
+        };
+        if !region::holds(region, &keyspace::stored(self.space().api(), key.clone())) {
+            return;
+        }
         let address = &self.0.cluster.addresses()[node as usize - 1];
         let mut stub = TikvClient::new(self.0.env.net.channel(address).expect("it is an address"));
         let answer = rt_select! {
-            answer = stub.raw_get(RawGetRequest { context, key: region.start_key.clone(), ..Default::default() }) => answer,
+            answer = stub.raw_get(RawGetRequest { context, key, ..Default::default() }) => answer,
             () = self.0.world.sleep_ns(TIMEOUT_NS) => return,
         };
         if let Some(refusal) = answer.ok().and_then(|reply| reply.into_inner().region_error)

@@ -4,9 +4,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use armilla::client::pd::RegionInfo;
-use armilla::client::{Error, PdClient, PeerChoice, RawClient, RawOptions};
+use armilla::client::{Error, PdClient, PeerChoice, RawClient, RawOptions, Space};
+use armilla::proto::armilla::pd::CreateKeyspace;
+use armilla::proto::armilla::pd::change_keyspace::Change;
 use armilla::rt::rng::Rng;
 use armilla::rt::sim::{NodeHandle, World};
+use armilla::types::Api;
 use armilla::types::limits::TSO_COUNT_MAX;
 use bytes::Bytes;
 
@@ -21,6 +24,9 @@ use crate::workload::history::{Call, Ended, History};
 /// the administrator's.
 pub const OTHERS: u32 = 6 + super::txn::CLIENTS;
 
+/// Probability, in a cluster with keyspaces, that one is created before a lookup.
+const P_KEYSPACE: f64 = 0.05;
+
 /// The records of all clients.
 #[derive(Clone, Default)]
 pub struct Ledger {
@@ -32,6 +38,8 @@ pub struct Ledger {
     pub protocol: super::protocol::Shared,
     /// The wall clocks of the stores.
     pub wall_clocks: WallClocks,
+    /// Keyspaces whose creation was acknowledged: name and ID.
+    pub keyspaces: Arc<Mutex<Vec<(String, u32)>>>,
     /// Timestamps.
     pub grants: Arc<Mutex<Vec<Grant>>>,
     /// Region lookups that returned no leader: true time (ns) and region.
@@ -64,7 +72,7 @@ impl Client {
         number: u32,
         machine: &NodeHandle,
         endpoints: Vec<String>,
-        (deadline_ms, attempt_ms): (u64, u64),
+        (deadline_ms, attempt_ms, space): (u64, u64, Space),
         near: bool,
         world: &World,
         ledger: &Ledger,
@@ -77,8 +85,9 @@ impl Client {
         let near = near.then(|| {
             let options = RawOptions { peers: PeerChoice::Random, replica_reads: true, ..options.clone() };
             RawClient::new(pd.clone(), env.net.clone(), env.clock.clone(), Rng::fork(env.seed, "near"), options)
+                .in_space(space)
         });
-        let raw = RawClient::new(pd, env.net, env.clock, Rng::fork(env.seed, "raw"), options);
+        let raw = RawClient::new(pd, env.net, env.clock, Rng::fork(env.seed, "raw"), options).in_space(space);
         Client { number, raw, near, world: world.clone(), ledger: ledger.clone() }
     }
 
@@ -179,6 +188,9 @@ impl Client {
     pub async fn lookups(self, plan: Arc<Plan>, until_ns: u64) {
         let mut rng = Rng::fork(plan.workload.seed ^ u64::from(self.number), "lookups");
         while self.world.now_ns() < until_ns {
+            if plan.space().api() == Api::V2 && rng.chance(P_KEYSPACE) {
+                self.create_keyspace(&mut rng).await;
+            }
             let key = key(rng.below(u64::from(plan.workload.keys)) as u32);
             let found = self.pd().get_region(&key).await;
             let at = self.world.now_ns();
@@ -190,6 +202,16 @@ impl Client {
                 _ => {}
             }
             self.world.sleep_ns(rng.between(1, plan.workload.tso_ms * 2) * 1_000_000).await;
+        }
+    }
+
+    /// Creates a keyspace with one of a few names.
+    async fn create_keyspace(&self, rng: &mut Rng) {
+        let name = format!("n{}", rng.below(20));
+        let create = CreateKeyspace { name: name.clone(), ..CreateKeyspace::default() };
+        // It may be there already, and the version of the cluster's protocol may not allow it yet.
+        if let Ok(created) = self.pd().change_keyspace(Change::Create(create)).await {
+            self.ledger.keyspaces.lock().expect("nothing panics while holding it").push((name, created.id));
         }
     }
 

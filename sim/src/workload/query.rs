@@ -197,7 +197,11 @@ impl QueryClient {
         };
         let range = (Bytes::from_static(b"b"), Bytes::from_static(b"r"));
         self.raw.coprocessor(query::NAME, "^1", range, || with().request(), take).await?;
-        Ok(merge.into_inner().expect("nothing panics while holding it").finish())
+        let mut answer = merge.into_inner().expect("nothing panics while holding it").finish();
+        for row in &mut answer.rows {
+            row.key = self.raw.space().own(std::mem::take(&mut row.key));
+        }
+        Ok(answer)
     }
 }
 

@@ -293,6 +293,11 @@ async fn load(args: Args) -> Result<(), Failure> {
         RawClient::new(pd.clone(), env.net.clone(), env.clock.clone(), Rng::new(args.seed), RawOptions::default());
     // First find out whether there is a cluster.
     let routing = Routing::new(pd.clone(), env.net.clone(), args.connections).await?;
+    let found = pd.keyspaces().await?;
+    if found.api_version != 1 {
+        return Err(Failure::new("the cluster has API version 2, for which bench is not built yet")
+            .hint("measure a cluster with API version 1"));
+    }
     let transactions = Transactions::new(&pd, &env, &args);
     let loads = !args.no_preload;
     match args.workload {

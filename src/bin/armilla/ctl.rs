@@ -24,6 +24,7 @@ mod admin;
 mod cluster;
 mod gc;
 mod hot;
+mod keyspace;
 mod listing;
 mod mvcc;
 mod query;
@@ -34,7 +35,7 @@ mod values;
 
 use std::time::Duration;
 
-use armilla::client::{PdClient, RawClient, RawOptions};
+use armilla::client::{PdClient, RawClient, RawOptions, Space};
 use armilla::rt::Env;
 use armilla::rt::clock::Clock;
 use armilla::rt::rng::Rng;
@@ -81,6 +82,9 @@ pub struct Args {
     /// Column family that raw commands use.
     #[arg(long, global = true, value_name = "CF", value_enum, default_value_t = Cf::Default)]
     cf: Cf,
+    /// Keyspace whose keys the command uses, in a cluster with API version 2 [default: DEFAULT]
+    #[arg(long, global = true, value_name = "NAME")]
+    keyspace: Option<String>,
     /// Timeout in seconds; for scan and count, of each page.
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10.0)]
     timeout: f64,
@@ -225,6 +229,9 @@ enum Command {
         #[command(subcommand)]
         command: Option<gc::GcCommand>,
     },
+    /// List and create keyspaces, in a cluster with API version 2.
+    #[command(subcommand, name = "keyspace")]
+    Keyspaces(keyspace::KeyspaceCommand),
     /// Get timestamps from the placement driver.
     Tso {
         /// How many timestamps.
@@ -256,10 +263,35 @@ enum Command {
     },
 }
 
+impl Command {
+    /// Returns whether the command reads or writes keys as clients write them.
+    fn uses_keys(&self) -> bool {
+        matches!(
+            self,
+            Command::Get { .. }
+                | Command::Put { .. }
+                | Command::Delete { .. }
+                | Command::DeleteRange { .. }
+                | Command::Scan(_)
+                | Command::Count(_)
+                | Command::Ttl { .. }
+                | Command::Cas { .. }
+                | Command::Checksum(_)
+                | Command::Query(_)
+                | Command::Txn(_)
+                | Command::Mvcc { .. }
+                | Command::Locks(_)
+                | Command::Resolve(_)
+                | Command::Region(RegionCommand::Split { .. })
+        )
+    }
+}
+
 /// A change of regions.
 #[derive(Subcommand, Debug)]
 enum RegionCommand {
-    /// Split regions: make each KEY the start of a region. Prints the regions that start there.
+    /// Split regions: make each KEY the start of a region; with API version 2, as a raw and as a transactional key of
+    /// the keyspace. Prints the regions that start there.
     #[command(after_help = BYTES)]
     Split {
         /// The keys.
@@ -413,7 +445,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let patient = RawOptions { deadline, cf: cf.to_owned(), ..RawOptions::default() };
         let options = if whole { RawOptions { attempt: deadline, ..patient } } else { patient };
         let clock = env.clock.clone();
-        let raw = RawClient::new(pd.clone(), env.net, env.clock, Rng::new(env.seed), options);
+        let space = match args.command.uses_keys() {
+            true => keyspace::space(&pd, args.keyspace.as_deref()).await?,
+            false if args.keyspace.is_some() => {
+                return Err(Failure::usage("--keyspace: this command uses no keys of a keyspace"));
+            }
+            false => Space::V1,
+        };
+        let raw = RawClient::new(pd.clone(), env.net, env.clock, Rng::new(env.seed), options).in_space(space);
         let form = Form { json: args.json, hex: args.hex, escape: args.escape };
         Ctl { clock, pd, raw, form, timeout: deadline }.run(args.command).await
     })
@@ -450,6 +489,7 @@ impl Ctl {
             Command::Locks(args) => self.locks(&args).await,
             Command::Gc { command } => self.gc(command.as_ref()).await,
             Command::Resolve(args) => self.resolve(&args).await,
+            Command::Keyspaces(command) => self.keyspace(&command).await,
             Command::Tso { count } => self.tso(count).await,
             Command::Region(RegionCommand::Split { keys }) => self.split(&keys).await,
             Command::Region(RegionCommand::Move { region, from, to }) => self.move_peer(region, from, to).await,

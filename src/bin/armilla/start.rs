@@ -83,6 +83,8 @@ pub struct Args {
     pub initial_regions: Option<usize>,
     #[arg(long, value_name = "KEY,…", value_delimiter = ',', help = help("split_keys", "none"))]
     pub split_keys: Vec<String>,
+    #[arg(long, value_name = "N", help = help("api_version", "1 for a new cluster, otherwise the cluster's"))]
+    pub api_version: Option<u32>,
     #[arg(long, value_name = "N", help = help("pd_members", DEFAULT.pd_members))]
     pub pd_members: Option<usize>,
     #[arg(
@@ -138,6 +140,7 @@ pub fn configuration(args: &Args) -> Result<Config, Failure> {
         config.initial_cluster.clear();
     }
     config.replicas = args.replicas.unwrap_or(config.replicas);
+    config.api_version = args.api_version.or(config.api_version);
     config.pd_members = args.pd_members.unwrap_or(config.pd_members);
     if let Some(regions) = args.initial_regions {
         config.initial_regions = regions;

@@ -5,11 +5,13 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use armilla::client::{PdClient, RawClient, RawOptions};
+use armilla::client::{PdClient, RawClient, RawOptions, Space, TxnClient};
 use armilla::node::config::LogConfig;
 use armilla::node::{Config, Node, NodeEnv};
 use armilla::rt::Env;
 use armilla::rt::rng::Rng;
+use armilla::types::Api;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -60,6 +62,9 @@ pub struct Args {
     /// Number of regions of a new cluster.
     #[arg(long, value_name = "N", default_value_t = Config::default().initial_regions)]
     initial_regions: usize,
+    /// API version of a new cluster: 1, or 2 for one whose keys belong to keyspaces [default: 1, or the cluster's]
+    #[arg(long, value_name = "N")]
+    api_version: Option<u32>,
     /// Log level: off, error, warn, info, debug, trace, or directives.
     #[arg(long, value_name = "LEVEL", env = "ARMILLA_LOG", default_value = "warn")]
     log_level: String,
@@ -142,6 +147,7 @@ fn configurations(args: &Args, shape: &Remembered) -> Vec<Config> {
             addr: addr.clone(),
             initial_cluster: members.clone(),
             initial_regions: args.initial_regions,
+            api_version: args.api_version,
             // Several nodes share one disk, and only for a short time.
             disk_reserve_mib: Some(0),
             log: LogConfig { level: args.log_level.clone(), ..LogConfig::default() },
@@ -210,7 +216,7 @@ async fn serve(configs: Vec<Config>, new: bool, open_files: u32) -> Result<(), F
     };
     let endpoints: Vec<String> = nodes.iter().map(|node| node.addr().to_owned()).collect();
     armilla::rt_select! {
-        ready = ready(endpoints.clone()) => {
+        ready = ready(endpoints.clone(), nodes[0].api()) => {
             if let Err(failure) = ready {
                 futures::future::join_all(nodes.into_iter().map(Node::stop)).await;
                 return Err(failure);
@@ -251,11 +257,12 @@ async fn watch(nodes: &[Node], signals: &mut Signals) -> Option<String> {
 }
 
 /// Waits until every region can be read.
-async fn ready(endpoints: Vec<String>) -> Result<(), Failure> {
+async fn ready(endpoints: Vec<String>, api: Api) -> Result<(), Failure> {
     let env = Env::real();
     let pd = PdClient::new(env.net.clone(), env.clock.clone(), endpoints);
     let options = RawOptions { deadline: Duration::from_secs(2), ..RawOptions::default() };
-    let raw = RawClient::new(pd.clone(), env.net, env.clock, Rng::new(env.seed), options);
+    let raw = RawClient::new(pd.clone(), env.net, env.clock, Rng::new(env.seed), options).in_space(Space::whole(api));
+    let locks = TxnClient::new(raw.clone());
     let began = Instant::now();
     let mut why = "it did not respond".to_owned();
     while began.elapsed() < TIMEOUT {
@@ -263,7 +270,12 @@ async fn ready(endpoints: Vec<String>) -> Result<(), Failure> {
             Err(error) => why = error.to_string(),
             Ok(regions) if regions.is_empty() => why = "it has no regions yet".into(),
             Ok(regions) => {
-                let reads = regions.iter().map(|info| raw.get(info.region.start_key.clone()));
+                let read = async |key: Bytes| match api {
+                    Api::V1 => raw.get(key).await.map(drop),
+                    // A boundary need not be a key, but every region can tell its locks.
+                    Api::V2 => locks.locks_from(&key).await.map(drop),
+                };
+                let reads = regions.iter().map(|info| read(info.region.start_key.clone()));
                 let failed = futures::future::join_all(reads).await.into_iter().find_map(Result::err);
                 match failed {
                     None => return Ok(()),
@@ -314,7 +326,15 @@ mod tests {
     use super::*;
 
     fn args(nodes: Option<u16>, base_port: Option<u16>) -> Args {
-        Args { nodes, data: "d".into(), base_port, host: None, initial_regions: 1, log_level: "warn".into() }
+        Args {
+            nodes,
+            data: "d".into(),
+            base_port,
+            host: None,
+            initial_regions: 1,
+            api_version: None,
+            log_level: "warn".into(),
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tonic::{Code, Response, Status};
 
 use crate::proto::armilla::pd as cluster;
+use crate::proto::keyspacepb::KeyspaceMeta;
 use crate::proto::metapb::{Peer, Region, Store, StoreState};
 use crate::proto::pdpb;
 use crate::proto::pdpb::pd_client::PdClient as Stub;
@@ -403,6 +404,35 @@ impl PdClient {
         })
         .await
         .map(|reply: cluster::AllocIdsReply| reply.first)
+    }
+
+    /// Returns all keyspaces, and the API version of the cluster. A placement driver that does not know the call has
+    /// API version 1, which has no keyspaces.
+    ///
+    /// # Errors
+    /// Returns [`Error::Unavailable`] after the deadline.
+    pub async fn keyspaces(&self) -> Result<cluster::ListKeyspacesReply> {
+        let asked = self.lead("ListKeyspaces", |addr, _| {
+            let stub = self.members.cluster_stub(&addr);
+            async move { stub?.list_keyspaces(cluster::ListKeyspacesRequest {}).await }
+        });
+        match asked.await {
+            Err(Error::Refused(_)) => Ok(cluster::ListKeyspacesReply { api_version: 1, ..Default::default() }),
+            found => found,
+        }
+    }
+
+    /// Creates a keyspace, or changes one, and returns it.
+    ///
+    /// # Errors
+    /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
+    pub async fn change_keyspace(&self, change: cluster::change_keyspace::Change) -> Result<KeyspaceMeta> {
+        self.lead("ChangeKeyspace", |addr, _| {
+            let stub = self.members.cluster_stub(&addr);
+            let change = cluster::ChangeKeyspace { change: Some(change.clone()), ..Default::default() };
+            async move { stub?.change_keyspace(change).await }
+        })
+        .await
     }
 
     /// Reports the transactions that wait for locks on a store. Returns the circles that are to be opened there.

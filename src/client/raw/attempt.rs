@@ -190,8 +190,9 @@ impl RawClient {
         }
     }
 
-    /// Sends requests for the parts of `[start, end)`, region by region. `next` gets a response and the end of the
-    /// whole range, and may return the key to continue at; otherwise the next request begins at the region's end.
+    /// Sends requests for the parts of the raw range `[start, end)`, region by region. `next` gets a response and the
+    /// end of the whole range, and may return the key to continue at; otherwise the next request begins at the region's
+    /// end. The range is in routed form, and so is the key to continue at; `call` gets its part in wire form.
     pub(crate) async fn upwards<A, F, Fut, N>(
         &self,
         start: Bytes,
@@ -216,7 +217,8 @@ impl RawClient {
                     if !located.region.end_key.is_empty() {
                         to = to.min(located.region.end_key.clone());
                     }
-                    let call = |stub, context| call(stub, context, from.clone(), to.clone());
+                    let part = (self.unrouted(from.clone()), self.unrouted(to.clone()));
+                    let call = |stub, context| call(stub, context, part.0.clone(), part.1.clone());
                     self.attempt(&located, repeat, attempts.left(), &call).await
                 }
                 Err(outcome) => outcome,
@@ -352,6 +354,7 @@ impl RawClient {
             peer: Some(located.peer),
             replica_read: self.options.replica_reads,
             stale_read: self.options.stale_reads,
+            api_version: self.space.api_version(),
             ..Default::default()
         };
         let result = self.shared.clock.timeout(limit, call(stub, Some(context))).await;

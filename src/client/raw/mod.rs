@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::codec::keyspace::Mode;
 use crate::proto::kvrpcpb::{
     ChecksumAlgorithm, KeyRange, KvPair, RawBatchDeleteRequest, RawBatchGetRequest, RawBatchPutRequest, RawCasRequest,
     RawChecksumRequest, RawCoprocessorRequest, RawDeleteRangeRequest, RawDeleteRequest, RawGetKeyTtlRequest,
@@ -23,6 +24,7 @@ use super::channels::{Addresses, Channels};
 use super::error::Result;
 use super::pd::PdClient;
 use super::region_cache::RegionCache;
+use super::space::Space;
 
 pub(crate) use attempt::{Repeat, Stub};
 pub(crate) use reply::Reply;
@@ -109,7 +111,7 @@ pub struct Checksum {
 /// Where a coprocessor request continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GoOn {
-    /// Continue at this key.
+    /// Continue at this key, as the response has it.
     From(Bytes),
     /// Continue at the end of the region.
     Beyond,
@@ -122,6 +124,7 @@ pub enum GoOn {
 pub struct RawClient {
     shared: Arc<Shared>,
     options: Arc<RawOptions>,
+    space: Space,
 }
 
 #[derive(Debug)]
@@ -150,13 +153,24 @@ impl RawClient {
             cache: Mutex::default(),
             rng: Mutex::new(rng),
         };
-        RawClient { shared: Arc::new(shared), options: Arc::new(options) }
+        RawClient { shared: Arc::new(shared), options: Arc::new(options), space: Space::V1 }
     }
 
     /// Returns a clone with other options.
     #[must_use]
     pub fn with_options(&self, options: RawOptions) -> RawClient {
-        RawClient { shared: self.shared.clone(), options: Arc::new(options) }
+        RawClient { options: Arc::new(options), ..self.clone() }
+    }
+
+    /// Returns a clone that uses these keys.
+    #[must_use]
+    pub fn in_space(&self, space: Space) -> RawClient {
+        RawClient { space, ..self.clone() }
+    }
+
+    /// Returns which keys the client uses.
+    pub fn space(&self) -> Space {
+        self.space
     }
 
     /// Returns the options.
@@ -179,7 +193,8 @@ impl RawClient {
     /// # Errors
     /// Returns [`super::Error::Refused`] or [`super::Error::Unavailable`].
     pub async fn get(&self, key: Bytes) -> Result<Option<Bytes>> {
-        let reply = self.one(&key, Repeat::Read, |mut stub, context| {
+        let (key, routed) = self.forms(&key);
+        let reply = self.one(&routed, Repeat::Read, |mut stub, context| {
             let request = RawGetRequest { context, key: key.clone(), cf: self.cf() };
             async move { stub.raw_get(request).await }
         });
@@ -192,18 +207,18 @@ impl RawClient {
     /// # Errors
     /// Returns [`super::Error::Refused`] or [`super::Error::Unavailable`].
     pub async fn batch_get(&self, keys: Vec<Bytes>) -> Result<Vec<(Bytes, Bytes)>> {
-        let keys: Vec<(Bytes, ())> = keys.into_iter().map(|key| (key, ())).collect();
+        let keys: Vec<(Bytes, Bytes)> = keys.iter().map(|key| self.routed_first(key)).collect();
         let replies = self.many(
             keys,
             Repeat::Read,
             |_| 0,
             |mut stub, context, keys| {
-                let keys = keys.iter().map(|(key, ())| key.clone()).collect();
+                let keys = keys.iter().map(|(_, key)| key.clone()).collect();
                 let request = RawBatchGetRequest { context, keys, cf: self.cf() };
                 async move { stub.raw_batch_get(request).await }
             },
         );
-        let mut pairs = pairs(replies.await?.into_iter().flat_map(|reply| reply.pairs));
+        let mut pairs = self.pairs(replies.await?.into_iter().flat_map(|reply| reply.pairs));
         pairs.sort();
         Ok(pairs)
     }
@@ -213,7 +228,8 @@ impl RawClient {
     /// # Errors
     /// Returns any [`super::Error`].
     pub async fn put(&self, key: Bytes, value: Bytes, ttl_s: u64) -> Result<()> {
-        self.one(&key, Repeat::Same, |mut stub, context| {
+        let (key, routed) = self.forms(&key);
+        self.one(&routed, Repeat::Same, |mut stub, context| {
             let (key, value, for_cas) = (key.clone(), value.clone(), self.options.for_cas);
             let request = RawPutRequest { context, key, value, cf: self.cf(), ttl: ttl_s, for_cas };
             async move { stub.raw_put(request).await }
@@ -228,9 +244,18 @@ impl RawClient {
     /// # Errors
     /// Returns any [`super::Error`].
     pub async fn batch_put(&self, pairs: Vec<(Bytes, Bytes)>, ttl_s: u64) -> Result<()> {
-        self.many(pairs, Repeat::Same, Bytes::len, |mut stub, context, pairs| {
-            let pair =
-                |(key, value): &(Bytes, Bytes)| KvPair { key: key.clone(), value: value.clone(), ..Default::default() };
+        let routed = |(key, value): (Bytes, Bytes)| {
+            let (key, routed) = self.forms(&key);
+            (routed, (key, value))
+        };
+        let pairs: Vec<(Bytes, (Bytes, Bytes))> = pairs.into_iter().map(routed).collect();
+        let bytes = |(_, value): &(Bytes, Bytes)| value.len();
+        self.many(pairs, Repeat::Same, bytes, |mut stub, context, pairs| {
+            let pair = |(_, (key, value)): &(Bytes, (Bytes, Bytes))| KvPair {
+                key: key.clone(),
+                value: value.clone(),
+                ..Default::default()
+            };
             let request = RawBatchPutRequest {
                 context,
                 pairs: pairs.iter().map(pair).collect(),
@@ -250,7 +275,8 @@ impl RawClient {
     /// # Errors
     /// Returns any [`super::Error`].
     pub async fn delete(&self, key: Bytes) -> Result<()> {
-        self.one(&key, Repeat::Same, |mut stub, context| {
+        let (key, routed) = self.forms(&key);
+        self.one(&routed, Repeat::Same, |mut stub, context| {
             let request = RawDeleteRequest { context, key: key.clone(), cf: self.cf(), for_cas: self.options.for_cas };
             async move { stub.raw_delete(request).await }
         })
@@ -263,13 +289,13 @@ impl RawClient {
     /// # Errors
     /// Returns any [`super::Error`].
     pub async fn batch_delete(&self, keys: Vec<Bytes>) -> Result<()> {
-        let keys: Vec<(Bytes, ())> = keys.into_iter().map(|key| (key, ())).collect();
+        let keys: Vec<(Bytes, Bytes)> = keys.iter().map(|key| self.routed_first(key)).collect();
         self.many(
             keys,
             Repeat::Same,
-            |()| 0,
+            |_| 0,
             |mut stub, context, keys| {
-                let keys = keys.iter().map(|(key, ())| key.clone()).collect();
+                let keys = keys.iter().map(|(_, key)| key.clone()).collect();
                 let request = RawBatchDeleteRequest { context, keys, cf: self.cf(), for_cas: self.options.for_cas };
                 async move { stub.raw_batch_delete(request).await }
             },
@@ -285,19 +311,20 @@ impl RawClient {
     /// Returns any [`super::Error`]. Keys before the one that failed are boundaries then.
     pub async fn split(&self, keys: &[Bytes]) -> Result<()> {
         for key in keys {
-            self.split_at(key).await?;
+            self.split_at(&self.forms(key).1).await?;
         }
         Ok(())
     }
 
-    /// Makes the key the start of a region. Returns the ID of the new region before it, or `None` if the boundary was
-    /// there already.
+    /// Makes a boundary, as the placement driver knows it, the start of a region. Returns the ID of the new region
+    /// before it, or `None` if the boundary was there already.
     ///
     /// # Errors
     /// Returns any [`super::Error`].
     pub async fn split_at(&self, key: &Bytes) -> Result<Option<u64>> {
+        let wire = self.space.unrouted(key)?;
         let split = self.one(key, Repeat::Same, |mut stub, context| {
-            let split_keys = vec![key.clone()];
+            let split_keys = vec![wire.clone()];
             let request = SplitRegionRequest { context, split_keys, is_raw_kv: true, ..Default::default() };
             async move { stub.split_region(request).await }
         });
@@ -315,7 +342,7 @@ impl RawClient {
     /// # Errors
     /// Returns any [`super::Error`]; [`super::Error::Unknown`] if part of the range may have been deleted.
     pub async fn delete_range(&self, start: Bytes, end: Bytes) -> Result<()> {
-        let end = if end.is_empty() { beyond_all_keys() } else { end };
+        let (start, end) = self.routed_range(&start, &end);
         self.upwards(
             start,
             end,
@@ -336,7 +363,7 @@ impl RawClient {
     /// # Errors
     /// Returns [`super::Error::Refused`] or [`super::Error::Unavailable`].
     pub async fn scan(&self, start: Bytes, end: Bytes, limit: usize, key_only: bool) -> Result<Vec<(Bytes, Bytes)>> {
-        let end = if end.is_empty() { beyond_all_keys() } else { end };
+        let (start, end) = self.routed_range(&start, &end);
         let found = Mutex::new(Vec::new());
         let page = || {
             limit.saturating_sub(found.lock().expect("no holder panics").len()).min(CLIENT_SCAN_PAIRS_MAX as usize)
@@ -363,13 +390,13 @@ impl RawClient {
                     let asked = page() as usize;
                     let full = reply.kvs.len() >= asked;
                     let mut found = found.lock().expect("no holder panics");
-                    found.extend(pairs(std::mem::take(&mut reply.kvs)));
+                    let last = reply.kvs.last().map(|pair| [&pair.key[..], &[0]].concat());
+                    found.extend(self.pairs(std::mem::take(&mut reply.kvs)));
                     if found.len() >= limit {
                         return Some(end.clone());
                     }
                     // After a full page, the same region may have more pairs.
-                    let last = found.last().filter(|_| full)?;
-                    Some(Bytes::from([&last.0[..], &[0]].concat()))
+                    last.filter(|_| full).map(|next| self.space.routed(&next.into()))
                 },
             )
             .await?;
@@ -391,15 +418,15 @@ impl RawClient {
         limit: usize,
         key_only: bool,
     ) -> Result<Vec<(Bytes, Bytes)>> {
-        let mut upper = if end.is_empty() { beyond_all_keys() } else { end };
+        let (start, mut upper) = self.routed_range(&start, &end);
         let mut found: Vec<(Bytes, Bytes)> = Vec::new();
         while found.len() < limit && upper > start {
             let page = (limit - found.len()).min(CLIENT_SCAN_PAIRS_MAX as usize) as u32;
             // On the wire, a reverse scan begins below its start key and ends at its end key.
             let (reply, region) = self
                 .below(&upper, |mut stub, context, region| {
-                    let end_key = start.clone().max(region.start_key.clone());
-                    let start_key = upper.clone();
+                    let end_key = self.unrouted(start.clone().max(region.start_key.clone()));
+                    let start_key = self.unrouted(upper.clone());
                     let request = RawScanRequest {
                         context,
                         start_key,
@@ -413,11 +440,11 @@ impl RawClient {
                 })
                 .await?;
             let full = reply.kvs.len() >= page as usize;
-            found.extend(pairs(reply.kvs));
-            upper = match found.last() {
-                Some((last, _)) if full => last.clone(),
+            upper = match reply.kvs.last() {
+                Some(last) if full => self.space.routed(&last.key),
                 _ => region.start_key,
             };
+            found.extend(self.pairs(reply.kvs));
         }
         found.truncate(limit);
         Ok(found)
@@ -429,7 +456,8 @@ impl RawClient {
     /// # Errors
     /// Returns any [`super::Error`].
     pub async fn cas(&self, key: Bytes, previous: Option<Bytes>, value: Bytes, ttl_s: u64) -> Result<Cas> {
-        let reply = self.one(&key, Repeat::Never, |mut stub, context| {
+        let (key, routed) = self.forms(&key);
+        let reply = self.one(&routed, Repeat::Never, |mut stub, context| {
             let request = RawCasRequest {
                 context,
                 key: key.clone(),
@@ -451,7 +479,8 @@ impl RawClient {
     /// # Errors
     /// Returns [`super::Error::Refused`] or [`super::Error::Unavailable`].
     pub async fn get_ttl(&self, key: Bytes) -> Result<Option<u64>> {
-        let reply = self.one(&key, Repeat::Read, |mut stub, context| {
+        let (key, routed) = self.forms(&key);
+        let reply = self.one(&routed, Repeat::Read, |mut stub, context| {
             let request = RawGetKeyTtlRequest { context, key: key.clone(), cf: self.cf() };
             async move { stub.raw_get_key_ttl(request).await }
         });
@@ -464,7 +493,7 @@ impl RawClient {
     /// # Errors
     /// Returns [`super::Error::Refused`] or [`super::Error::Unavailable`].
     pub async fn checksum(&self, start: Bytes, end: Bytes) -> Result<Checksum> {
-        let end = if end.is_empty() { beyond_all_keys() } else { end };
+        let (start, end) = self.routed_range(&start, &end);
         let replies = self.upwards(
             start,
             end,
@@ -499,7 +528,7 @@ impl RawClient {
         request: impl Fn() -> Bytes,
         mut take: impl FnMut(Bytes) -> std::result::Result<GoOn, String>,
     ) -> Result<()> {
-        let end = if end.is_empty() { beyond_all_keys() } else { end };
+        let (start, end) = self.routed_range(&start, &end);
         let mut from = start;
         while from < end {
             let (reply, region) = self
@@ -512,14 +541,17 @@ impl RawClient {
                         context,
                         copr_name: name.to_owned(),
                         copr_version_req: version_req.to_owned(),
-                        ranges: vec![KeyRange { start_key: from.clone(), end_key }],
+                        ranges: vec![KeyRange {
+                            start_key: self.unrouted(from.clone()),
+                            end_key: self.unrouted(end_key),
+                        }],
                         data: request(),
                     };
                     async move { stub.raw_coprocessor(request).await }
                 })
                 .await?;
             from = match take(reply.data).map_err(super::Error::Refused)? {
-                GoOn::From(key) if key > from => key,
+                GoOn::From(key) if self.space.routed(&key) > from => self.space.routed(&key),
                 GoOn::From(_) => return Err(super::Error::Refused("the coprocessor's page does not advance".into())),
                 GoOn::Beyond if region.end_key.is_empty() => return Ok(()),
                 GoOn::Beyond => region.end_key,
@@ -532,8 +564,32 @@ impl RawClient {
     fn cf(&self) -> String {
         self.options.cf.clone()
     }
-}
 
-fn pairs(pairs: impl IntoIterator<Item = KvPair>) -> Vec<(Bytes, Bytes)> {
-    pairs.into_iter().map(|pair| (pair.key, pair.value)).collect()
+    /// Returns a raw key in wire form and in routed form.
+    fn forms(&self, key: &Bytes) -> (Bytes, Bytes) {
+        let wire = self.space.wire(Mode::Raw, key);
+        let routed = self.space.routed(&wire);
+        (wire, routed)
+    }
+
+    /// Returns a raw key in routed form and in wire form.
+    fn routed_first(&self, key: &Bytes) -> (Bytes, Bytes) {
+        let (wire, routed) = self.forms(key);
+        (routed, wire)
+    }
+
+    /// Returns a raw range in routed form.
+    fn routed_range(&self, start: &Bytes, end: &Bytes) -> (Bytes, Bytes) {
+        let end = self.space.wire_end(Mode::Raw, end).map_or_else(beyond_all_keys, |end| self.space.routed(&end));
+        (self.forms(start).1, end)
+    }
+
+    /// Returns the wire form of a routed raw key. All boundaries have one.
+    fn unrouted(&self, routed: Bytes) -> Bytes {
+        self.space.unrouted(&routed).unwrap_or(routed)
+    }
+
+    fn pairs(&self, pairs: impl IntoIterator<Item = KvPair>) -> Vec<(Bytes, Bytes)> {
+        pairs.into_iter().map(|pair| (self.space.own(pair.key), pair.value)).collect()
+    }
 }

@@ -171,6 +171,7 @@ impl TxnClient {
     /// # Errors
     /// As all requests.
     pub async fn delete_range(&self, start: &Bytes, end: &Bytes) -> Result<()> {
+        let (start, end) = (&self.wire(start), &self.wire_end(end));
         let to = if end.is_empty() { Bytes::new() } else { encoded(end) };
         let mut low = if start.is_empty() { Bytes::new() } else { encoded(start) };
         loop {
@@ -369,6 +370,7 @@ impl TxnClient {
     /// # Errors
     /// As all requests.
     pub async fn versions(&self, key: &Bytes) -> Result<MvccInfo> {
+        let key = &self.wire(key);
         let call = |mut stub: Stub, context| {
             let request = MvccGetByKeyRequest { context, key: key.clone() };
             async move { stub.mvcc_get_by_key(request).await }

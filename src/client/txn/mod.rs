@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::codec::keyspace::Mode;
 use crate::proto::kvrpcpb::prewrite_request::PessimisticAction;
 use crate::proto::kvrpcpb::{
     Assertion, KeyError, LockInfo, Mutation, Op, PessimisticLockKeyResultType, PessimisticLockRequest, PrewriteRequest,
@@ -128,6 +129,21 @@ impl TxnClient {
         TxnClient { reads: raw.clone(), raw, stale: None, life: None, ending: Arc::default() }
     }
 
+    /// Returns a key in the form that requests have.
+    fn wire(&self, key: &Bytes) -> Bytes {
+        self.raw.space().wire(Mode::Txn, key)
+    }
+
+    /// Returns the upper end of a range in the form that requests have; empty: plus infinity.
+    fn wire_end(&self, end: &Bytes) -> Bytes {
+        self.raw.space().wire_end(Mode::Txn, end).unwrap_or_default()
+    }
+
+    /// Returns a key of a reply as the client's user knows it.
+    pub fn own(&self, wire: Bytes) -> Bytes {
+        self.raw.space().own(wire)
+    }
+
     /// Returns a client that sends this many requests and then none.
     #[must_use]
     pub fn dying_after(&self, requests: u32) -> TxnClient {
@@ -230,6 +246,7 @@ impl Txn {
     /// # Errors
     /// [`Failed::Aborted`].
     pub async fn get(&self, key: &Bytes) -> Done<Option<Bytes>> {
+        let key = &self.client.wire(key);
         match self.writes.get(key) {
             Some(Write::Put(value) | Write::Insert(value)) => return Ok(Some(value.clone())),
             Some(Write::Delete) => return Ok(None),
@@ -254,6 +271,7 @@ impl Txn {
     /// # Errors
     /// [`Failed::Aborted`].
     pub async fn scan(&self, start: &Bytes, end: &Bytes, limit: u32, reverse: bool) -> Done<Vec<(Bytes, Bytes)>> {
+        let (start, end) = (&self.client.wire(start), &self.client.wire_end(end));
         let inside = |key: &Bytes| key >= start && (end.is_empty() || key < end);
         let own: Vec<(&Bytes, &Write)> = self.writes.iter().filter(|(key, _)| inside(key)).collect();
         // Each pair that it has deleted makes room for another.
@@ -275,10 +293,11 @@ impl Txn {
             }
         }
         let limit = limit as usize;
+        let own = |(key, value): (Bytes, Bytes)| (self.client.own(key), value);
         Ok(if reverse {
-            pairs.into_iter().rev().take(limit).collect()
+            pairs.into_iter().rev().take(limit).map(own).collect()
         } else {
-            pairs.into_iter().take(limit).collect()
+            pairs.into_iter().take(limit).map(own).collect()
         })
     }
 
@@ -316,6 +335,7 @@ impl Txn {
     }
 
     fn write(&mut self, key: Bytes, write: Write) {
+        let key = self.client.wire(&key);
         self.primary.get_or_insert_with(|| key.clone());
         self.dirty.insert(key.clone());
         self.writes.insert(key, write);
@@ -327,6 +347,7 @@ impl Txn {
     /// # Errors
     /// [`Failed::Aborted`]: a deadlock, too long a wait, or the transaction was rolled back by others.
     pub async fn lock(&mut self, key: &Bytes, force: bool) -> Done<(Timestamp, Option<Bytes>)> {
+        let key = &self.client.wire(key);
         let primary = self.primary.get_or_insert_with(|| key.clone()).clone();
         let waiting = Waiting::new(self);
         loop {

@@ -5,6 +5,7 @@ use crate::types::limits::{
     FIRST_REGIONS_MAX, LOCATION_LABELS_MAX, SEPARATE_BYTES_MIN, SPLIT_KEYS_BYTES_MAX, STORE_LABEL_BYTES_MAX,
     STORE_LABELS_MAX,
 };
+use crate::types::{Api, version};
 
 use super::{Config, ConfigError, MIB_MAX};
 
@@ -26,6 +27,7 @@ pub(super) fn known_keys(table: &toml::Table, source: &str) -> Result<(), Config
         advertise_addr: Some(String::new()),
         join: Some(String::new()),
         disk_reserve_mib: Some(0),
+        api_version: Some(1),
         ..Config::default()
     };
     let example = toml::Table::try_from(example).expect("every field has a TOML form");
@@ -207,14 +209,33 @@ fn cluster(config: &Config) -> Result<(), ConfigError> {
     if !matches!(config.pd_members, 1 | 3 | 5 | 7) {
         return refuse(format!("pd_members = {}: must be 1, 3, 5 or 7", config.pd_members));
     }
-    if config.split_keys.len() >= FIRST_REGIONS_MAX {
+    if let Some(number) = config.api_version.filter(|number| Api::numbered(*number).is_none()) {
+        return refuse(format!("api_version = {number}: must be 1, or 2 for keyspaces"));
+    }
+    if config.founded_api() == Api::V2 && config.protocol() < version::KEYSPACES {
+        return refuse(format!(
+            "api_version = 2 needs version {} of the cluster's protocol, but pd.protocol_max is {}",
+            version::KEYSPACES,
+            config.pd.protocol_max
+        ));
+    }
+    // With API V2 the keys are those of two modes, which have boundaries of their own.
+    let (modes, own) = if config.founded_api() == Api::V2 { (2, 4) } else { (1, 0) };
+    if modes * config.split_keys.len() + own >= FIRST_REGIONS_MAX {
         return refuse(format!(
             "{} split_keys: a new cluster may have at most {FIRST_REGIONS_MAX} regions",
             config.split_keys.len()
         ));
     }
+    if modes * config.initial_regions + own > FIRST_REGIONS_MAX {
+        return refuse(format!(
+            "initial_regions = {}: a new cluster may have at most {FIRST_REGIONS_MAX} regions, and with API version 2 \
+             raw and transactional keys have as many each",
+            config.initial_regions
+        ));
+    }
     let bytes: usize = config.split_keys.iter().map(String::len).sum();
-    if bytes > SPLIT_KEYS_BYTES_MAX {
+    if modes * bytes > SPLIT_KEYS_BYTES_MAX {
         return refuse(format!(
             "split_keys have {bytes} bytes in total: at most {SPLIT_KEYS_BYTES_MAX}, give fewer or shorter ones"
         ));

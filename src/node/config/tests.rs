@@ -136,6 +136,9 @@ fn numbers_that_do_not_fit_together() {
     assert!(refused(|c| c.raft.log_soft_max_kib = 1).contains("two segments"));
     assert!(refused(|c| c.raft.log_lag_entries_max = 1).contains("log_keep_entries"));
     assert!(refused(|c| c.pd_members = 2).contains("1, 3, 5 or 7"));
+    assert!(refused(|c| c.api_version = Some(3)).contains("api_version = 3"));
+    let old = refused(|c| (c.api_version, c.pd.protocol_max) = (Some(2), 10));
+    assert!(old.contains("version 11") && old.contains("protocol_max is 10"), "{old}");
     assert!(refused(|c| c.replicas = 0).contains("replicas"));
     assert!(refused(|c| c.initial_regions = 0).contains("regions"));
     assert!(
@@ -199,6 +202,7 @@ fn what_is_declared_is_what_a_file_may_have() {
         advertise_addr: Some("h:1".into()),
         join: Some("h:2".into()),
         disk_reserve_mib: Some(64),
+        api_version: Some(1),
         ..Config::default()
     };
     for (key, value) in toml::Table::try_from(&full).unwrap() {

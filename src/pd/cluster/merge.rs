@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 
 use super::moves::Move;
 use super::{Checker, Cluster};
+use crate::codec::keyspace;
 use crate::pd::schedule::merge::{Candidate, Limits, propose};
 use crate::pd::state::{self, PdState};
 use crate::proto::armilla::pd::MergeOrder;
 use crate::proto::metapb::PeerRole;
 use crate::types::limits::REPLICA_MOVE_TIME_MAX;
-use crate::types::{Region, region, version};
+use crate::types::{Api, Region, region, version};
 
 /// The time between two looks for regions to merge, which take time with the number of regions.
 const LOOK_MS: u64 = 1000;
@@ -93,11 +94,12 @@ impl Cluster {
                     old(heard.since_ms) && watched(heard.since_ms) && !heard.last.is_merging && !self.is_hot(region.id)
                 });
                 let meets_last = end.replace(region.end_key.clone()) == Some(region.start_key.clone());
+                let apart = self.options.api == Api::V2 && keyspace::is_boundary(&region.start_key);
                 Candidate {
                     region: region.id,
                     bytes: heard.map_or(0, |heard| heard.last.approximate_bytes),
                     rests: rests && whole && free,
-                    meets_last,
+                    meets_last: meets_last && !apart,
                     load: self.load_of(region.id),
                 }
             })
@@ -227,5 +229,26 @@ mod tests {
         report(&mut large, &state, 0, 50, SETTLED_MS + 30_000);
         large.merge_small(&state, SETTLED_MS + 30_000);
         assert_eq!(large.merge_orders(&state, 1, SETTLED_MS + 30_000), []);
+    }
+
+    #[test]
+    fn regions_of_different_keyspaces_stay_apart() {
+        let [.., start, end] = keyspace::boundaries(7);
+        let inside = crate::codec::bytes::encode(b"x\0\0\x07k");
+        let mut regions: Vec<Region> = (12..16).map(|id| region(id, "", "", &[1, 2, 3])).collect();
+        for (at, boundary) in [start, inside, end].into_iter().enumerate() {
+            regions[at].end_key = boundary.clone();
+            regions[at + 1].start_key = boundary;
+        }
+        let state = state(regions, version::MERGES);
+        let merged = |api| {
+            let small = ClusterOptions { merge_below_bytes: 10, merge_rest_ms: 80_000, ..ClusterOptions::default() };
+            let mut cluster = heard(&state, ClusterOptions { api, ..small });
+            report(&mut cluster, &state, 0, 5, SETTLED_MS + 30_000);
+            cluster.merge_small(&state, SETTLED_MS + 30_000);
+            cluster.merges.iter().map(|(source, merge)| (*source, merge.target)).collect::<Vec<_>>()
+        };
+        assert_eq!(merged(Api::V2), [(13, 14)]);
+        assert_eq!(merged(Api::V1), [(12, 13), (14, 15)]);
     }
 }

@@ -67,6 +67,7 @@ impl PdServer {
                 operators,
                 gc_safe_point: state.gc_safe_point(),
                 barriers: state.safe_points().barriers.iter().filter(|one| holds(one, wall_ms)).cloned().collect(),
+                keyspaces: state.keyspaces().cloned().collect(),
                 options: cluster.options().clone(),
                 settings: cluster.settings(),
                 paused_checkers: cluster.paused_checkers(now_ms),

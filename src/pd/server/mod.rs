@@ -6,6 +6,7 @@
 //! one proposal at a time, ahead of need.
 
 mod admin;
+mod keyspaces;
 mod lookups;
 mod members;
 mod safe_points;

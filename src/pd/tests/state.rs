@@ -10,15 +10,18 @@ use crate::engine::{KvEngine, SimEngine, SimStorage, WriteBatch};
 use crate::pd::PdMachine;
 use crate::pd::bootstrap::{SENTINEL, first_regions};
 use crate::pd::state::{self, PdState};
+use crate::proto::armilla::pd::change_keyspace::Change;
 use crate::proto::armilla::pd::pd_command::Op;
 use crate::proto::armilla::pd::{
-    AllocIds, Bootstrap, PdCommand, PdReply, PutRegion, PutStore, ReplaceStore, SetStoreState, StoreInfo, StoreStarted,
+    AllocIds, Bootstrap, ChangeKeyspace, CreateKeyspace, PdCommand, PdReply, PutRegion, PutStore, ReplaceStore,
+    SetKeyspaceConfig, SetKeyspaceState, SetStoreState, StoreInfo, StoreStarted,
 };
 use crate::proto::armilla::raft::Incarnation;
+use crate::proto::keyspacepb::KeyspaceState;
 use crate::proto::metapb::{Peer, RegionEpoch, StoreState};
 use crate::raft::frame::Command;
 use crate::raft::machine::{ApplyContext, StateMachine};
-use crate::types::{GroupId, Region, region};
+use crate::types::{GroupId, Region, region, version};
 
 /// Parses `boot.nonce`.
 fn earlier(run: &str) -> Incarnation {
@@ -257,6 +260,55 @@ fn a_removal_is_taken_back() {
     let back = world.apply(Op::SetStoreState(SetStoreState { store_id: 2, state: StoreState::Up as i32 }));
     assert!(back.starts_with("refused: store 2 is Offline"), "{back}");
     assert!(world.read(|state| state::is_up(state.store(1).unwrap()) && !state::is_up(state.store(2).unwrap())));
+}
+
+/// Goal: keyspaces have names and IDs of their own, and change as PD lets them. Method: changes one after the other.
+#[test]
+fn keyspaces_are_created_once_and_never_disappear() {
+    let mut world = World::new();
+    let change = |change| Op::ChangeKeyspace(ChangeKeyspace { now_s: 7, change: Some(change) });
+    let create = |name: &str| {
+        change(Change::Create(CreateKeyspace { name: name.into(), config: [("k".into(), "v".into())].into() }))
+    };
+    let set = |id, state: KeyspaceState| change(Change::SetState(SetKeyspaceState { id, state: state as i32 }));
+    assert!(world.apply(create("early")).contains("not bootstrapped"));
+    let (_, args) = Args::parse("bootstrap n1=a1 n2=a2 n3=a3");
+    world.apply(Op::Bootstrap(founding(&args).unwrap().1));
+    let first = world.read(|state| state.keyspace_named("DEFAULT").cloned()).unwrap();
+    assert_eq!((first.id, first.state()), (0, KeyspaceState::Enabled));
+    assert_eq!([world.apply(create("one")), world.apply(create("two"))], ["1 (1 writes)", "2 (1 writes)"]);
+    for (name, why) in [("one", state::KEYSPACE_EXISTS), ("DEFAULT", "collides"), ("", "illegal"), ("a.b", "illegal")] {
+        assert!(world.apply(create(name)).contains(why), "{name}");
+    }
+    let one = world.read(|state| state.keyspace(1).cloned()).unwrap();
+    assert_eq!((one.created_at, one.config["k"].as_str()), (7, "v"));
+    for state in [KeyspaceState::Archived, KeyspaceState::Tombstone] {
+        assert!(world.apply(set(1, state)).contains("cannot change keyspace state from ENABLED"));
+    }
+    for state in [KeyspaceState::Disabled, KeyspaceState::Archived, KeyspaceState::Tombstone] {
+        assert_eq!(world.apply(set(1, state)), "1 (1 writes)");
+        assert_eq!(world.apply(set(1, state)), "1 (0 writes)", "it has this state already");
+    }
+    assert!(world.apply(set(1, KeyspaceState::Enabled)).contains("from TOMBSTONE"));
+    assert!(world.apply(set(9, KeyspaceState::Disabled)).contains(state::NO_KEYSPACE));
+    assert!(world.apply(set(0, KeyspaceState::Disabled)).contains("default keyspace"));
+    assert!(world.apply(create("one")).contains(state::KEYSPACE_EXISTS), "a tombstone keeps its name");
+    let configure = |id, set: &str, remove: &str| {
+        let set = [(set.to_owned(), "w".to_owned())].into();
+        change(Change::SetConfig(SetKeyspaceConfig { id, set, remove: vec![remove.into()] }))
+    };
+    assert_eq!(world.apply(configure(2, "l", "k")), "2 (1 writes)");
+    assert_eq!(world.apply(configure(0, "l", "k")), "0 (1 writes)");
+    assert!(world.apply(configure(1, "l", "k")).contains("TOMBSTONE"));
+    let config = world.read(|state| state.keyspace(2).unwrap().config.clone());
+    assert_eq!(config.into_iter().collect::<Vec<_>>(), [("l".to_owned(), "w".to_owned())]);
+    // A member that does not know keyspaces does nothing, and continues.
+    let mut old = PdMachine::new(crate::pd::empty(), version::KEYSPACES - 1);
+    old.reload(&world.group, &Default::default(), &world.engine).unwrap();
+    let command = Command::plain(PdCommand { op: Some(create("three")) }.encode_to_vec());
+    let mut batch = WriteBatch::new();
+    let applied = old.apply(ApplyContext { index: 99, term: 1 }, command, &world.engine, &mut batch).unwrap();
+    assert!(PdReply::decode(applied.reply).unwrap().refused.contains("does not know") && batch.is_empty());
 }
 
 /// Goal: a command of a newer version is rejected without any effect, so that a member which does not know it

@@ -10,15 +10,18 @@ use serde_json::{Map, Value};
 use super::accept::{Accepted, accept, not_scattered, scattered, split_keys};
 use super::answer::{Answer, not_bootstrapped, refused, store_not_found};
 use super::checkers;
+use super::keyspaces;
 use super::labels;
 use super::operators;
 use super::request::Request;
 use super::schedulers;
 use super::settings::{self, Scope};
 use super::stores;
+use crate::codec::keyspace;
 use crate::pd::operators::Action;
 use crate::pd::view::View;
 use crate::pd::{PdError, PdServer};
+use crate::proto::armilla::pd::change_keyspace::Change as KeyspaceChange;
 use crate::proto::armilla::pd::{ChangeSettings, PdHttpReply, PdHttpSplit, Settings};
 use crate::proto::metapb::{StoreLabel, StoreState};
 
@@ -71,6 +74,12 @@ pub(super) enum Change {
     Limit,
     /// `POST /stores/limit`
     LimitAll,
+    /// `POST /keyspaces`
+    CreateKeyspace,
+    /// `PUT /keyspaces/NAME/state`
+    KeyspaceState,
+    /// `PATCH /keyspaces/NAME/config`
+    ConfigureKeyspace,
 }
 
 /// The end of a change: an answer (its error side ends the work early), or an error that another member, or another
@@ -134,6 +143,15 @@ pub(super) async fn carry_out(change: Change, pd: &PdServer, request: &Request) 
             let name = request.name(0);
             change_settings(pd, request, |view: &View, body: &_| schedulers::configuring(view, &name, body)).await?
         }
+        Change::CreateKeyspace => match create_keyspace(pd, request).await? {
+            Ok((answer, keys)) => {
+                let split = Some(PdHttpSplit { keys, is_answered: true, ..PdHttpSplit::default() });
+                return Ok(PdHttpReply { split, ..answer.into_reply() });
+            }
+            Err(answer) => Err(answer),
+        },
+        Change::KeyspaceState => change_keyspace(pd, request, keyspaces::setting_state).await?,
+        Change::ConfigureKeyspace => change_keyspace(pd, request, keyspaces::configuring).await?,
         Change::TakeFromScheduler => take_from_scheduler(pd, request).await?,
         Change::PauseChecker => pause_checker(pd, request).await?,
         Change::Weigh => {
@@ -167,7 +185,7 @@ pub(super) fn created() -> Answer {
 
 /// Returns the reply that lets the node which received the request make the splits.
 fn split_reply(keys: Vec<Bytes>, by_operator: bool) -> PdHttpReply {
-    PdHttpReply { split: Some(PdHttpSplit { keys, by_operator }), ..PdHttpReply::default() }
+    PdHttpReply { split: Some(PdHttpSplit { keys, by_operator, is_answered: false }), ..PdHttpReply::default() }
 }
 
 /// Returns a view of a cluster that has stores and regions.
@@ -318,6 +336,31 @@ async fn change_settings(
     let view = go_on!(view(pd).await?);
     let (change, done) = go_on!(read(&view, &body));
     submit(pd, change, done).await
+}
+
+/// Creates a keyspace. Returns the answer, and the keys at which regions are to be split for it.
+async fn create_keyspace(pd: &PdServer, request: &Request) -> Changed<(Answer, Vec<Bytes>)> {
+    let view = go_on!(view(pd).await?);
+    go_on!(keyspaces::exist(&view));
+    let change = go_on!(keyspaces::creating(request));
+    match pd.change_keyspace(change).await {
+        Ok(created) => Ok(Ok((keyspaces::answer(&created), keyspace::boundaries(created.id).to_vec()))),
+        Err(error) => refused(error).map(Err),
+    }
+}
+
+/// Changes a keyspace as a request says; `read` returns the change.
+async fn change_keyspace(
+    pd: &PdServer,
+    request: &Request,
+    read: impl Fn(&View, &Request) -> Result<KeyspaceChange, Answer>,
+) -> Changed<Answer> {
+    let view = go_on!(view(pd).await?);
+    let change = go_on!(read(&view, request));
+    match pd.change_keyspace(change).await {
+        Ok(changed) => Ok(Ok(keyspaces::answer(&changed))),
+        Err(error) => refused(error).map(Err),
+    }
 }
 
 async fn submit(pd: &PdServer, change: ChangeSettings, done: Answer) -> Changed<Answer> {

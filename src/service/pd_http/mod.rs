@@ -1,7 +1,8 @@
-//! # pd_http: PD's HTTP interface, version 1
+//! # pd_http: PD's HTTP interface, version 1, and the keyspaces of version 2
 //!
-//! `pd-ctl`, the tool of TiKV's operators, and others ask PD by plain HTTP below `/pd/api/v1`. Every node answers: it
-//! passes the request on to the leader of the placement driver, by an RPC of its own, and the answer back.
+//! `pd-ctl`, the tool of TiKV's operators, and others ask PD by plain HTTP below `/pd/api/v1`; keyspaces are below
+//! `/pd/api/v2`. Every node answers: it passes the request on to the leader of the placement driver, by an RPC of its
+//! own, and the answer back.
 //!
 //! ```text
 //!   pd-ctl --HTTP/1--> any node: serve, routes --RPC PdHttp--> the leader: lead
@@ -25,6 +26,7 @@ mod checkers;
 mod checks;
 mod config;
 mod hotspots;
+mod keyspaces;
 mod labels;
 mod members;
 pub(in crate::service) mod operators;

@@ -9,7 +9,7 @@ use super::answer::{Answer, Answered};
 use super::change::Change;
 use super::request::{Request, percent_decoded};
 use super::settings::Scope;
-use super::{checkers, checks, config, hotspots, members, operators, regions, schedulers, stores};
+use super::{checkers, checks, config, hotspots, keyspaces, members, operators, regions, schedulers, stores};
 use crate::pd::view::View;
 
 /// A call that reads.
@@ -52,7 +52,6 @@ const NO_PRIORITIES: &str = "Armilla's members of the placement driver have no p
 const NO_PENDING: &str = "Armilla's leaders do not report which of their followers are behind yet";
 const NO_SIZES: &str = "Armilla's placement driver does not know when a region is too large: its leader splits it";
 const NO_TIMESTAMPS: &str = "Armilla has no resolved timestamps before it has transactions";
-const NO_KEYSPACES: &str = "Armilla has no keyspaces yet";
 const NO_CACHE: &str = "Armilla's placement driver keeps regions in its replicated state: there is no copy to delete";
 
 #[rustfmt::skip]
@@ -101,7 +100,7 @@ const ROWS: &[Row] = {
         ("GET", "regions/key", Clustered(regions::scan)),
         ("GET", "regions/store/*", Clustered(regions::of_store)),
         ("GET", "regions/sibling/*", Clustered(regions::siblings)),
-        ("GET", "regions/keyspace/id/*", No(NO_KEYSPACES)),
+        ("GET", "regions/keyspace/id/*", Clustered(keyspaces::regions)),
         ("GET", "regions/size", Clustered(regions::largest)),
         ("GET", "regions/keys", Clustered(regions::fullest)),
         ("GET", "regions/confver", Clustered(regions::most_moved)),
@@ -230,20 +229,37 @@ const ROWS: &[Row] = {
     ]
 };
 
-/// The beginning of all paths of PD's interface.
+/// The rows of version 2.
+#[rustfmt::skip]
+const ROWS_2: &[Row] = {
+    use Call::{Change as Do, ReadCluster as Clustered};
+    &[
+        ("GET", "keyspaces", Clustered(keyspaces::all)),
+        ("POST", "keyspaces", Do(Change::CreateKeyspace)),
+        ("GET", "keyspaces/*", Clustered(keyspaces::by_name)),
+        ("GET", "keyspaces/id/*", Clustered(keyspaces::by_id)),
+        ("PUT", "keyspaces/*/state", Do(Change::KeyspaceState)),
+        ("PATCH", "keyspaces/*/config", Do(Change::ConfigureKeyspace)),
+    ]
+};
+
+/// The beginning of the paths of version 1 of PD's interface.
 pub(super) const PREFIX: &str = "/pd/api/v1/";
+/// The beginning of the paths of version 2.
+const PREFIX_2: &str = "/pd/api/v2/";
 
 /// Returns the call for a method and a path, as they were received, and the variable parts of the path.
 ///
 /// # Errors
 /// Returns the answer, if no call is needed for it.
 pub(super) fn find(method: &str, path: &str) -> Result<(Call, Vec<Bytes>), Answer> {
-    let Some(rest) = path.strip_prefix(PREFIX) else {
-        return Err(if path.starts_with("/pd/api/v2/") {
-            Answer::unbuilt("Armilla does not have version 2 of PD's HTTP interface yet")
-        } else {
-            Answer::not_found()
-        });
+    let (rows, rest) = match (path.strip_prefix(PREFIX), path.strip_prefix(PREFIX_2)) {
+        (Some(rest), _) => (ROWS, rest),
+        (None, Some(rest)) if rest.starts_with("keyspaces") => (ROWS_2, rest),
+        (None, Some(_)) => {
+            return Err(Answer::unbuilt("Armilla has nothing but keyspaces of version 2 of PD's HTTP interface yet"));
+        }
+        (None, None) => return Err(Answer::not_found()),
     };
     // A slash in a key is encoded, so parts are separated before they are decoded.
     let parts: Vec<&str> = rest.split('/').collect();
@@ -252,7 +268,7 @@ pub(super) fn find(method: &str, path: &str) -> Result<(Call, Vec<Bytes>), Answe
     let parts: Option<Vec<Bytes>> = parts.iter().map(decoded).collect();
     let parts = parts.ok_or_else(Answer::bad_address)?;
     // Paths that are written out come first: `operators/records` is no region.
-    let mut of_path: Vec<&Row> = ROWS.iter().filter(|(_, pattern, _)| fits(pattern, &parts)).collect();
+    let mut of_path: Vec<&Row> = rows.iter().filter(|(_, pattern, _)| fits(pattern, &parts)).collect();
     of_path.sort_by_key(|(_, pattern, _)| pattern.matches('*').count());
     let Some((_, pattern, _)) = of_path.first() else { return Err(Answer::not_found()) };
     let row = of_path.iter().find(|(other, same, _)| *other == method && same == pattern);
@@ -300,7 +316,8 @@ mod tests {
         for path in ["/pd/api/v1", "/pd/", "/pd/api/v3/x"] {
             assert_eq!(refusal("GET", path), 404, "{path}");
         }
-        assert_eq!(refusal("GET", "/pd/api/v2/keyspaces"), 501);
+        assert_eq!(refusal("GET", "/pd/api/v2/tso/keyspace-groups"), 501);
+        assert_eq!((refusal("GET", "/pd/api/v2/keyspaces"), refusal("GET", "/pd/api/v2/keyspaces/a/b")), (0, 404));
         for (method, path) in [("POST", "stores"), ("HEAD", "stores"), ("GET", "regions/split"), ("PUT", "operators")] {
             assert_eq!(refusal(method, &format!("{PREFIX}{path}")), 405, "{method} {path}");
         }
@@ -310,8 +327,9 @@ mod tests {
 
     #[test]
     fn every_row_is_reached() {
-        for (method, pattern, call) in ROWS {
-            let path = format!("{PREFIX}{}", pattern.replace('*', "7"));
+        let of = |rows: &'static [Row], prefix| rows.iter().map(move |row| (prefix, row));
+        for (prefix, (method, pattern, call)) in of(ROWS, PREFIX).chain(of(ROWS_2, PREFIX_2)) {
+            let path = format!("{prefix}{}", pattern.replace('*', "7"));
             match (find(method, &path), call) {
                 (Err(answer), Call::Unbuilt(why)) => {
                     assert_eq!(answer, Answer::unbuilt(why), "{method} {pattern}");

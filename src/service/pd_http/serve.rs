@@ -98,6 +98,10 @@ async fn reply(peers: Option<&dyn PdHttpPeers>, request: HttpRequest) -> PdHttpR
         return Answer::error(503, "no leader: this node does not belong to a cluster yet").into_reply();
     };
     match peers.lead(PdHttpRequest { method, path, query, body }).await {
+        Ok(PdHttpReply { split: Some(split), status, content, body }) if split.is_answered => {
+            drop(peers.split(split.keys).await);
+            PdHttpReply { split: None, status, content, body }
+        }
         Ok(PdHttpReply { split: Some(split), .. }) => carry_out(peers, split).await.into_reply(),
         Ok(reply) => reply,
         Err(error) => Answer::error(503, format!("no leader: {error}")).into_reply(),
@@ -106,7 +110,7 @@ async fn reply(peers: Option<&dyn PdHttpPeers>, request: HttpRequest) -> PdHttpR
 
 /// Makes the splits that the leader asks for.
 async fn carry_out(peers: &dyn PdHttpPeers, split: PdHttpSplit) -> Answer {
-    let PdHttpSplit { keys, by_operator } = split;
+    let PdHttpSplit { keys, by_operator, .. } = split;
     let ends = peers.split(keys).await;
     if by_operator {
         let failed = ends.into_iter().find_map(Result::err);

@@ -7,7 +7,7 @@ use crate::store::kv::{Access, Kv, Route};
 use crate::types::{Error, Result};
 
 use super::column::column;
-use super::{RawService, check_entry, check_length, check_read_key};
+use super::{RawService, check_entry, check_read_key};
 use crate::service::calls::Handler;
 
 /// Sets or deletes a key if its value is as expected.
@@ -15,10 +15,10 @@ impl<K: Kv> Handler<RawCasRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawCasRequest) -> Result<RawCasResponse> {
         let cf = column(&request.cf)?;
         let key = request.key;
-        check_length(&key)?;
+        self.check_length(&key)?;
         let route = self.kv.route(context, Access::Read)?;
         check_entry(context, key.len() + request.value.len() + request.previous_value.len())?;
-        check_read_key(route.region(), &key)?;
+        check_read_key(self.api, route.region(), &key)?;
         let op = Op::Cas(CompareAndSwap {
             cf: cf as u32,
             key,

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::arch;
-use crate::codec::raw;
+use crate::codec::{keyspace, raw};
 use crate::engine::{Cf, Read, Visit};
 use crate::proto::kvrpcpb::{ChecksumAlgorithm, Context, RawChecksumRequest, RawChecksumResponse};
 use crate::rt::cpu;
 use crate::store::{Kv, Route};
-use crate::types::{Error, Result};
+use crate::types::{Api, Error, Result};
 
 use super::RawService;
 use super::scan::{check_seek, clip, whole};
@@ -30,7 +30,8 @@ impl<K: Kv> Handler<RawChecksumRequest> for RawService<K> {
         let caller = Caller::default();
         let gone = caller.0.clone();
         let whole = whole(&windows);
-        let reply = cpu::run(move || fingerprint(&read.snapshot, read.now_s, &windows, &gone)).await?;
+        let api = self.api;
+        let reply = cpu::run(move || fingerprint(&read.snapshot, (api, read.now_s), &windows, &gone)).await?;
         if let Some((start, end)) = whole {
             route.count_read(&start, Some(&end), reply.total_kvs as usize, reply.total_bytes as usize);
         }
@@ -52,11 +53,12 @@ impl Drop for Caller {
 /// `gone`.
 pub(super) fn fingerprint(
     snapshot: &impl Read,
-    now_s: u64,
+    (api, now_s): (Api, u64),
     windows: &[(Bytes, Bytes)],
     gone: &AtomicBool,
 ) -> Result<RawChecksumResponse> {
     let mut reply = RawChecksumResponse::default();
+    let mut buffer = BytesMut::new();
     for (start, end) in windows {
         let mut failed = None;
         snapshot.scan_once(Cf::RawDefault, start, end, &mut |key, stored| match raw::decode(stored) {
@@ -65,12 +67,18 @@ pub(super) fn fingerprint(
                 Visit::Stop
             }
             Ok((_, Some(at))) if at <= now_s => Visit::More,
-            Ok((len, _)) => {
-                reply.checksum ^= arch::crc64(&[key, &stored[..len]]);
-                reply.total_kvs += 1;
-                reply.total_bytes += (key.len() + len) as u64;
-                Visit::More
-            }
+            Ok((len, _)) => match keyspace::plain_in(api, key, &mut buffer) {
+                Ok(key) => {
+                    reply.checksum ^= arch::crc64(&[key, &stored[..len]]);
+                    reply.total_kvs += 1;
+                    reply.total_bytes += (key.len() + len) as u64;
+                    Visit::More
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    Visit::Stop
+                }
+            },
             Err(error) => {
                 failed = Some(error);
                 Visit::Stop

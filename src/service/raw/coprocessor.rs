@@ -7,15 +7,15 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use crate::codec::raw;
+use crate::codec::{keyspace, raw};
 use crate::engine::{Cf, Read, Visit};
 use crate::proto::kvrpcpb::{Context, KeyRange, RawCoprocessorRequest, RawCoprocessorResponse};
 use crate::query::{self, Page, Plan, Room};
 use crate::rt::cpu;
 use crate::store::kv::{Kv, Route, check_key};
-use crate::types::{Error, Region, Result};
+use crate::types::{Api, Error, Region, Result};
 
 use super::RawService;
 use super::scan::{clip, whole};
@@ -59,11 +59,15 @@ impl<K: Kv> RawService<K> {
         query::check_version(&request.copr_name, &request.copr_version_req).map_err(Error::Invalid)?;
         let plan = Arc::new(Plan::decode(&request.data).map_err(Error::Invalid)?);
         let (route, read) = self.read(context).await?;
-        let windows = windows(&read.region, request.ranges, plan.from())?;
+        let from = match plan.from() {
+            from if from.is_empty() => Bytes::new(),
+            from => keyspace::stored(self.api, from.clone()),
+        };
+        let windows = windows(&read.region, request.ranges, &from)?;
         let (page, mut held) = (Page::new(plan), self.answers.begin());
         held.grow_to(page.bytes())?;
         let (snapshot, now_s) = (read.snapshot, read.now_s);
-        Ok((route, Work { page, held, snapshot, now_s, windows, done: 0, read: (0, 0) }))
+        Ok((route, Work { api: self.api, page, held, snapshot, now_s, windows, done: 0, read: (0, 0) }))
     }
 }
 
@@ -95,6 +99,7 @@ fn windows(region: &Arc<Region>, ranges: Vec<KeyRange>, from: &Bytes) -> Result<
 
 /// A page that is being filled from a view of the region.
 struct Work<S> {
+    api: Api,
     page: Page,
     /// The page's reservation of memory.
     held: Reservation,
@@ -142,13 +147,17 @@ impl<S: Read> Work<S> {
         {
             let mut failed = None;
             let mut next = None;
+            let mut buffer = BytesMut::new();
             self.snapshot.scan(Cf::RawDefault, start, end, &mut |key, stored| {
                 (pairs, bytes) = (pairs + 1, bytes + key.len() + stored.len());
                 self.read = (self.read.0 + 1, self.read.1 + key.len() + stored.len());
-                let room = match raw::decode(stored) {
-                    Ok((len, Some(at))) if at <= self.now_s => Ok(self.page.pass(key, key.len() + len)),
-                    Ok((len, _)) => self.page.push(key, &stored[..len]).map_err(Error::Invalid),
-                    Err(error) => Err(error),
+                let plain = keyspace::plain_in(self.api, key, &mut buffer);
+                let room = match (raw::decode(stored), plain) {
+                    (Ok((len, Some(at))), Ok(plain)) if at <= self.now_s => {
+                        Ok(self.page.pass(plain, plain.len() + len))
+                    }
+                    (Ok((len, _)), Ok(plain)) => self.page.push(plain, &stored[..len]).map_err(Error::Invalid),
+                    (Err(error), _) | (_, Err(error)) => Err(error),
                 };
                 match room {
                     Ok(Room::More)
@@ -202,7 +211,7 @@ mod tests {
         }
         kv.0.engine.write(&batch).unwrap();
         let gauge = |name: &str| prometheus::IntGauge::new(name, "none").unwrap();
-        RawService::new(kv, MemoryQuota::new(gauge("answers")), Queries::new(gauge("queries")))
+        RawService::new(kv, Api::V1, MemoryQuota::new(gauge("answers")), Queries::new(gauge("queries")))
     }
 
     fn request(ranges: &[(&str, &str)], data: &str) -> RawCoprocessorRequest {

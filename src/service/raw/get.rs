@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::codec::raw;
+use crate::codec::{keyspace, raw};
 use crate::engine::{Cached, Cf, Read};
 use crate::proto::kvrpcpb::{
     Context, KvPair, RawBatchGetRequest, RawBatchGetResponse, RawGetKeyTtlRequest, RawGetKeyTtlResponse, RawGetRequest,
@@ -11,7 +11,7 @@ use crate::proto::kvrpcpb::{
 use crate::rt::cpu;
 use crate::store::{Kv, RegionRead, Route};
 use crate::types::limits::{READ_INLINE_KEYS_MAX, REPLY_BYTES_MAX};
-use crate::types::{Error, Result};
+use crate::types::{Api, Error, Result};
 
 use super::column::column;
 use super::scan::{PAIR_BYTES, PAIR_MEMORY, bytes_of};
@@ -50,7 +50,7 @@ impl<K: Kv> RawService<K> {
     async fn look_up(&self, context: &Context, cf: &str, key: &Bytes) -> Result<Option<(Bytes, u64)>> {
         let (route, read) = self.read(context).await?;
         let cf = column(cf)?;
-        check_read_key(&read.region, key)?;
+        check_read_key(self.api, &read.region, key)?;
         let found = get(&read.snapshot, cf, key).await?;
         let bytes = found.as_ref().map_or(0, |stored| key.len() + stored.len());
         route.count_read(key, None, usize::from(found.is_some()), bytes);
@@ -82,17 +82,17 @@ impl<K: Kv> Handler<RawBatchGetRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawBatchGetRequest) -> Result<RawBatchGetResponse> {
         let (route, read) = self.read(context).await?;
         let cf = column(&request.cf)?;
-        let keys = request.keys;
+        let (keys, api) = (request.keys, self.api);
         // One of the keys stands for all of them: the load that the whole request is lies there or near it.
         let one = keys.get(keys.len() / 2).cloned().unwrap_or_default();
         let few = keys.len() <= READ_INLINE_KEYS_MAX;
-        let here = if few { gather(&read, cf, &keys, self.answers.begin(), Read::get_cached)? } else { None };
+        let here = if few { gather(&read, (cf, api), &keys, self.answers.begin(), Read::get_cached)? } else { None };
         let pairs = match here {
             Some(pairs) => Some(pairs),
             None => {
                 let held = self.answers.begin();
                 let from_disk = |read: &_, cf, key: &_| Read::get(read, cf, key).map(Cached::Known);
-                cpu::run(move || gather(&read, cf, &keys, held, from_disk)).await?
+                cpu::run(move || gather(&read, (cf, api), &keys, held, from_disk)).await?
             }
         };
         let pairs = pairs.unwrap_or_default();
@@ -104,7 +104,7 @@ impl<K: Kv> Handler<RawBatchGetRequest> for RawService<K> {
 /// Returns the pairs of `keys`, read by `get`. Returns `None` if `get` would need the disk for one of them.
 fn gather<S: Read>(
     read: &RegionRead<S>,
-    cf: Cf,
+    (cf, api): (Cf, Api),
     keys: &[Bytes],
     mut held: Reservation,
     get: impl Fn(&S, Cf, &[u8]) -> Result<Cached>,
@@ -112,7 +112,10 @@ fn gather<S: Read>(
     let mut pairs: Vec<KvPair> = Vec::new();
     let mut bytes = 0;
     for key in keys {
-        if let Err(error) = check_read_key(&read.region, key) {
+        if let Err(error) = check_read_key(api, &read.region, key) {
+            if api == Api::V2 {
+                return Err(error);
+            }
             // A key of another region does not prevent reading the others.
             bytes += ERROR_BYTES;
             held.grow_to(bytes + (pairs.len() + 1) * PAIR_MEMORY)?;
@@ -132,7 +135,7 @@ fn gather<S: Read>(
             )));
         }
         held.grow_to(bytes + (pairs.len() + 1) * PAIR_MEMORY)?;
-        pairs.push(KvPair { key: key.clone(), value, ..KvPair::default() });
+        pairs.push(KvPair { key: keyspace::plain(api, key)?, value, ..KvPair::default() });
     }
     if let Some(last) = pairs.last_mut() {
         last.value = held.attach(std::mem::take(&mut last.value));

@@ -12,7 +12,7 @@ use crate::store::kv::{Kv, Route, check_key};
 use crate::types::{Error, Region, Result, region};
 
 use super::column::column;
-use super::{RawService, check_entry, check_length};
+use super::{RawService, check_entry};
 use crate::service::calls::Handler;
 
 impl<K: Kv> RawService<K> {
@@ -27,7 +27,7 @@ impl<K: Kv> Handler<RawPutRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawPutRequest) -> Result<RawPutResponse> {
         let cf = column(&request.cf)?;
         let key = request.key;
-        check_length(&key)?;
+        self.check_length(&key)?;
         let route = self.write_route(context, request.for_cas)?;
         check_entry(context, key.len() + request.value.len())?;
         check_key(route.region(), &key)?;
@@ -42,7 +42,7 @@ impl<K: Kv> Handler<RawBatchPutRequest> for RawService<K> {
     async fn handle(&self, context: &Context, request: RawBatchPutRequest) -> Result<RawBatchPutResponse> {
         let cf = column(&request.cf)?;
         let pairs = request.pairs;
-        pairs.iter().try_for_each(|pair| check_length(&pair.key))?;
+        pairs.iter().try_for_each(|pair| self.check_length(&pair.key))?;
         // Old clients use `ttl` for one TTL of all pairs.
         let ttls = if request.ttls.is_empty() { vec![request.ttl] } else { request.ttls };
         if ttls.len() != 1 && ttls.len() != pairs.len() {
@@ -90,7 +90,7 @@ impl<K: Kv> Handler<RawBatchDeleteRequest> for RawService<K> {
 impl<K: Kv> RawService<K> {
     async fn remove(&self, context: &Context, cf: &str, keys: Vec<Bytes>, for_cas: bool) -> Result<()> {
         let cf = column(cf)?;
-        keys.iter().try_for_each(|key| check_length(key))?;
+        keys.iter().try_for_each(|key| self.check_length(key))?;
         if keys.is_empty() {
             return Err(empty());
         }

@@ -3,9 +3,9 @@
 //! A page is never silently shorter than requested, because clients do not continue inside a region. If the result does
 //! not fit in a message, the response is an error that says so.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use crate::codec::raw;
+use crate::codec::{keyspace, raw};
 use crate::engine::{Cf, CursorOptions, Read, Visit};
 use crate::proto::kvrpcpb::{
     Context, KeyRange, KvPair, RawBatchScanRequest, RawBatchScanResponse, RawScanRequest, RawScanResponse,
@@ -13,7 +13,7 @@ use crate::proto::kvrpcpb::{
 use crate::rt::cpu;
 use crate::store::{Kv, RegionRead, Route};
 use crate::types::limits::{READ_INLINE_KEYS_MAX, REPLY_BYTES_MAX};
-use crate::types::{Error, Region, Result};
+use crate::types::{Api, Error, Region, Result};
 
 use super::RawService;
 use super::column::column;
@@ -52,7 +52,7 @@ impl<K: Kv> Handler<RawScanRequest> for RawService<K> {
         let scan = Scan { cf, windows: vec![window], reverse: request.reverse, limit, key_only: request.key_only };
         let (start, end) = scan.windows[0].clone();
         let kvs = self.scan(read, scan).await?;
-        count_scan(&route, (start, end), request.reverse, limit, &kvs);
+        count_scan(&route, (start, end), request.reverse, (limit, self.api), &kvs);
         Ok(RawScanResponse { kvs, ..RawScanResponse::default() })
     }
 }
@@ -98,9 +98,15 @@ pub(super) fn whole(windows: &[(Bytes, Bytes)]) -> Option<(Bytes, Bytes)> {
 }
 
 /// Counts a scan of a window, or of the part of it that was read if the limit was reached.
-fn count_scan(route: &impl Route, (start, end): (Bytes, Bytes), reverse: bool, limit: usize, pairs: &[KvPair]) {
-    let last = pairs.last().filter(|_| pairs.len() >= limit).map(|pair| &pair.key);
-    let (from, to) = match last {
+fn count_scan(
+    route: &impl Route,
+    (start, end): (Bytes, Bytes),
+    reverse: bool,
+    (limit, api): (usize, Api),
+    pairs: &[KvPair],
+) {
+    let last = pairs.last().filter(|_| pairs.len() >= limit).map(|pair| keyspace::stored(api, pair.key.clone()));
+    let (from, to) = match &last {
         Some(last) if reverse => (last, &end),
         Some(last) => (&start, last),
         None => (&start, &end),
@@ -132,12 +138,12 @@ impl<K: Kv> RawService<K> {
     async fn scan<R: Read + Send + 'static>(&self, read: RegionRead<R>, scan: Scan) -> Result<Vec<KvPair>> {
         let RegionRead { snapshot, now_s, .. } = read;
         if scan.limit.saturating_mul(scan.windows.len()) <= READ_INLINE_KEYS_MAX {
-            let mut page = Page::new(now_s, scan.key_only, self.answers.begin());
+            let mut page = Page::new(self.api, now_s, scan.key_only, self.answers.begin());
             if page.fill_all(&snapshot, &scan, Source::Memory)? {
                 return Ok(page.into_pairs());
             }
         }
-        let mut page = Page::new(now_s, scan.key_only, self.answers.begin());
+        let mut page = Page::new(self.api, now_s, scan.key_only, self.answers.begin());
         cpu::run(move || {
             page.fill_all(&snapshot, &scan, Source::Anywhere)?;
             Ok(page.into_pairs())
@@ -187,16 +193,19 @@ fn closed(mut ranges: Vec<KeyRange>, reverse: bool) -> Result<Vec<KeyRange>> {
 
 /// Pairs for a reply, with their bytes in one buffer.
 struct Page {
+    api: Api,
     now_s: u64,
     key_only: bool,
+    /// For keys that have to be decoded.
+    buffer: BytesMut,
     data: Vec<u8>,
     lengths: Vec<(u32, u32)>,
     held: Reservation,
 }
 
 impl Page {
-    fn new(now_s: u64, key_only: bool, held: Reservation) -> Page {
-        Page { now_s, key_only, data: Vec::new(), lengths: Vec::new(), held }
+    fn new(api: Api, now_s: u64, key_only: bool, held: Reservation) -> Page {
+        Page { api, now_s, key_only, buffer: BytesMut::new(), data: Vec::new(), lengths: Vec::new(), held }
     }
 
     /// Adds the pairs of all windows. Returns false if not all of them are in memory.
@@ -241,6 +250,7 @@ impl Page {
             return Ok(());
         }
         let value = if self.key_only { &[][..] } else { &stored[..len] };
+        let key = keyspace::plain_in(self.api, key, &mut self.buffer)?;
         let total = self.data.len() + key.len() + value.len() + (self.lengths.len() + 1) * PAIR_BYTES;
         if total > REPLY_BYTES_MAX {
             return Err(Error::Invalid(format!(
@@ -328,7 +338,7 @@ mod tests {
         let quota = MemoryQuota::new(prometheus::IntGauge::new("bytes", "bytes").expect("a metric"));
         let windows = vec![(Bytes::new(), Bytes::new())];
         let scan = Scan { cf: Cf::RawDefault, windows, reverse, limit: 100, key_only };
-        let mut page = Page::new(100, key_only, quota.begin());
+        let mut page = Page::new(Api::V1, 100, key_only, quota.begin());
         assert!(page.fill_all(read, &scan, Source::Anywhere).expect("a scan"));
         page.into_pairs()
     }

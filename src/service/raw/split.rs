@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::codec;
 use crate::proto::kvrpcpb::{Context, SplitRegionRequest, SplitRegionResponse};
 use crate::store::{Access, Kv, Route};
-use crate::types::Result;
+use crate::types::{Api, Result};
 
 use super::RawService;
 use crate::service::calls::Handler;
@@ -16,7 +16,9 @@ impl<K: Kv> Handler<SplitRegionRequest> for RawService<K> {
         let SplitRegionRequest { split_key, split_keys, is_raw_kv, .. } = request;
         // As in TiKV, the single key of older clients comes first.
         let keys = if split_key.is_empty() { split_keys } else { vec![split_key] };
-        let keys = if is_raw_kv { keys } else { keys.iter().map(|key| encoded(key)).collect() };
+        // With API V2 all boundaries are encoded.
+        let as_they_are = is_raw_kv && self.api == Api::V1;
+        let keys = if as_they_are { keys } else { keys.iter().map(|key| encoded(key)).collect() };
         let regions = self.kv.route(context, Access::Write)?.split(keys).await?;
         let (left, right) = match &regions[..] {
             [left, right] => (Some(left.clone()), Some(right.clone())),

@@ -52,7 +52,7 @@ impl Bench {
         let kv = OneRegion::new(start, end);
         let answers = MemoryQuota::new(prometheus::IntGauge::new("bytes", "bytes").unwrap());
         let queries = Queries::new(prometheus::IntGauge::new("queries", "queries").unwrap());
-        let raw = RawService::new(kv.clone(), answers, queries);
+        let raw = RawService::new(kv.clone(), Api::V1, answers, queries);
         Bench { service: TikvService::for_test(kv.clone(), CLUSTER, raw), kv }
     }
 
@@ -471,8 +471,8 @@ fn checksum_is_of_live_pairs_in_any_order() {
     let of = |ranges: &[(&str, &str)]| {
         let windows: Vec<_> = ranges.iter().map(|(start, end)| (bytes(start), bytes(end))).collect();
         let (snapshot, now_s) = (bench.kv.0.engine.snapshot(), bench.kv.now_s());
-        let reply = super::checksum::fingerprint(&snapshot, now_s, &windows, &false.into()).unwrap();
-        let stopped = super::checksum::fingerprint(&snapshot, now_s, &windows, &true.into());
+        let reply = super::checksum::fingerprint(&snapshot, (Api::V1, now_s), &windows, &false.into()).unwrap();
+        let stopped = super::checksum::fingerprint(&snapshot, (Api::V1, now_s), &windows, &true.into());
         assert_eq!(stopped.is_err(), reply.total_kvs > 0, "no pair is read for a caller that is gone");
         (reply.checksum, reply.total_kvs, reply.total_bytes)
     };

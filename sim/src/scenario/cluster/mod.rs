@@ -10,6 +10,7 @@
 //! statements, except for its health, which is itself judged.
 
 mod hot;
+mod keyspaces;
 mod settings;
 mod sleep;
 mod stores;
@@ -222,7 +223,8 @@ impl Run {
         self.sizes(&admin).await?;
         self.rest().await?;
         self.hot(&admin).await?;
-        let boundaries = self.monitor.with(|observed| observed.ranges.boundaries());
+        self.keyspaces(&admin).await?;
+        let boundaries = self.raw_boundaries();
         let exhausted = verdict::judge(&self.plan, &self.ledger, &boundaries, &finally, self.now())?;
         self.stats.insert("linear_exhausted".into(), exhausted);
         Ok(())
@@ -277,6 +279,7 @@ impl Run {
             },
             link: nodes::link(&self.plan.knobs),
             regions,
+            space: self.plan.space(),
             pd,
             admin,
             wall_clocks: self.ledger.wall_clocks.clone(),
@@ -299,7 +302,7 @@ impl Run {
             number,
             machine,
             self.cluster.addresses(),
-            (self.plan.workload.deadline_ms, self.plan.workload.attempt_ms),
+            (self.plan.workload.deadline_ms, self.plan.workload.attempt_ms, self.plan.space()),
             self.plan.workload.replica_reads && number <= self.plan.workload.clients && number % 2 == 1,
             &self.world,
             &self.ledger,
@@ -330,11 +333,7 @@ impl Run {
             };
             self.monitor.with(replicas);
             for (n, info) in infos.iter().enumerate() {
-                let key = if info.region.start_key.is_empty() {
-                    Bytes::from_static(b"a")
-                } else {
-                    info.region.start_key.clone()
-                };
+                let Some(key) = self.raw_key_at(&info.region.start_key) else { continue };
                 // A separate key, right behind the region's first.
                 let key = Bytes::from([&key[..], b"~founding"].concat());
                 admin.put_until(key, &format!("founding.{n}"), until).await.map_err(|why| {
@@ -442,9 +441,13 @@ impl Run {
         let began = self.now();
         let until = began + liveness::bound_ns(&self.plan);
         for (n, region) in self.monitor.with(|observed| observed.ranges.regions()).into_iter().enumerate() {
-            let start = if region.start_key.is_empty() { Bytes::from_static(b"a") } else { region.start_key };
-            let key = Bytes::from([&start[..], b"~fresh"].concat());
-            let result = admin.put_until(key, &format!("fresh.{after}.{n}"), until).await;
+            let result = match self.raw_key_at(&region.start_key) {
+                Some(start) => {
+                    let key = Bytes::from([&start[..], b"~fresh"].concat());
+                    admin.put_until(key, &format!("fresh.{after}.{n}"), until).await
+                }
+                None => self.read_until(admin, &region.start_key, until).await,
+            };
             self.check_violation()?;
             self.check_images()?;
             if let Err(why) = result {

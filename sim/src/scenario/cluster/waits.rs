@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use armilla::client::txn::Why;
 use armilla::client::{Failed, RawOptions, TxnClient, TxnOptions};
+use armilla::codec::keyspace::Mode;
 use armilla::codec::txn_key;
 use armilla::types::region;
 use bytes::Bytes;
@@ -155,7 +156,9 @@ impl Run {
         let until = self.until();
         loop {
             let regions = self.monitor.with(|observed| observed.ranges.regions());
-            let holds = |key: &Bytes| regions.iter().find(|region| region::holds(region, &txn_key::encode(key)));
+            let space = self.plan.space();
+            let encoded = |key: &Bytes| txn_key::encode(&space.wire(Mode::Txn, key));
+            let holds = |key: &Bytes| regions.iter().find(|region| region::holds(region, &encoded(key)));
             if holds(&here).map(|region| region.id) != holds(&there).map(|region| region.id) {
                 return Ok(());
             }

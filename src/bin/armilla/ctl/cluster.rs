@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use armilla::client::Error;
 use armilla::client::pd::RegionInfo;
+use armilla::codec::keyspace::Mode;
+use armilla::codec::txn_key;
 use armilla::proto::armilla::pd::{OverviewReply, StoreOverview};
 use armilla::proto::metapb::{Store, StoreState};
 use armilla::proto::pdpb::Member;
-use armilla::types::GroupId;
+use armilla::types::{Api, GroupId};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
@@ -356,10 +358,20 @@ impl Ctl {
         if keys.first().is_some_and(|key| key.is_empty()) {
             return Err(Failure::usage("region split: an empty key is the start of the first region already"));
         }
-        self.raw.split(&keys).await?;
+        let space = self.raw.space();
+        let boundaries: Vec<Bytes> = match space.api() {
+            Api::V1 => keys,
+            Api::V2 => {
+                let of = |mode| keys.iter().map(move |key| txn_key::encode(&space.wire(mode, key)));
+                of(Mode::Raw).chain(of(Mode::Txn)).collect()
+            }
+        };
+        for boundary in &boundaries {
+            self.raw.split_at(boundary).await?;
+        }
         let mut found = Vec::new();
-        for key in &keys {
-            found.extend(self.starting_at(key).await?);
+        for boundary in &boundaries {
+            found.extend(self.starting_at(boundary).await?);
         }
         self.region_table(&found, &Sizes::new(), None)
     }

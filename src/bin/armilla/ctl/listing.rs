@@ -3,7 +3,7 @@
 
 use std::io::IsTerminal as _;
 
-use armilla::client::{Error, Failed, RawClient, Txn, Why};
+use armilla::client::{Error, Failed, RawClient, Space, Txn, Why};
 use armilla::types::limits::KEY_BYTES_MAX;
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -327,8 +327,9 @@ impl Ctl {
             return Err(Failure::usage("delete-range: START must be before END"));
         }
         // TiKV refuses an end that is empty or longer than a key may be, so the largest key is deleted separately.
+        // With API V2 the end of the keyspace is one.
         let greatest = Bytes::from(vec![0xff; KEY_BYTES_MAX]);
-        let open = end.is_empty() && start <= greatest;
+        let open = end.is_empty() && start <= greatest && self.raw.space() == Space::V1;
         let until = if open { greatest.clone() } else { end };
         let removed = match self.raw.delete_range(start, until).await {
             Ok(()) if open => self.raw.delete(greatest).await,

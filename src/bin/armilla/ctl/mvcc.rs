@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use armilla::client::Ended;
 use armilla::client::txn::has_expired;
+use armilla::codec::keyspace::Mode;
 use armilla::codec::txn_key;
 use armilla::proto::kvrpcpb::{LockInfo, MvccInfo, MvccLock, MvccWrite, Op};
 use armilla::types::Timestamp;
@@ -101,7 +102,7 @@ impl Ctl {
         let (mut from, mut found) = (Bytes::new(), Vec::new());
         loop {
             let (one, end) = client.written_by(&from, start).await?;
-            found.extend(one);
+            found.extend(one.map(|(key, info)| (client.own(key), info)));
             if end.is_empty() {
                 break;
             }
@@ -157,7 +158,7 @@ impl Ctl {
             "{}, start {start} ({} UTC), primary {}, ttl {}",
             op_name(lock.r#type),
             show::utc(start.physical_ms()),
-            self.form.text(&lock.primary),
+            self.form.text(&self.raw.space().own(lock.primary.clone())),
             duration(lock.ttl)
         );
         if lock.for_update_ts != 0 {
@@ -179,7 +180,7 @@ impl Ctl {
             let mut object = Map::new();
             object.insert("type".into(), op_name(lock.r#type).into());
             insert_time(&mut object, "start", Timestamp(lock.start_ts));
-            self.form.insert(&mut object, "primary", &lock.primary);
+            self.form.insert(&mut object, "primary", &self.raw.space().own(lock.primary.clone()));
             object.insert("ttl_ms".into(), lock.ttl.into());
             object.insert("for_update_ts".into(), lock.for_update_ts.to_string().into());
             object.insert("async_commit".into(), lock.use_async_commit.into());
@@ -210,7 +211,9 @@ impl Ctl {
     /// Returns the part of the key space that a command is about.
     async fn part(&self, range: &RangeArgs, region: Option<u64>) -> Result<Part, Failure> {
         let Some(id) = region else {
-            let (start, to) = range.range(self.form)?;
+            let (start, end) = range.range(self.form)?;
+            let space = self.raw.space();
+            let (start, to) = (space.wire(Mode::Txn, &start), space.wire_end(Mode::Txn, &end).unwrap_or_default());
             let from = if start.is_empty() { Bytes::new() } else { txn_key::encode(&start) };
             return Ok(Part { from, to, region: None });
         };
@@ -230,7 +233,9 @@ impl Ctl {
             if region.is_some_and(|id| id != page.region) {
                 break;
             }
-            for lock in page.locks {
+            for mut lock in page.locks {
+                lock.key = client.own(lock.key);
+                lock.primary_lock = client.own(lock.primary_lock);
                 let is_new = oldest.insert((lock.lock_version, lock.key.clone()), (page.region, lock)).is_none();
                 count += usize::from(is_new);
                 if oldest.len() > args.limit {

@@ -108,6 +108,9 @@ pub async fn run(ctl: &Ctl, args: &QueryArgs) -> Result<(), Failure> {
         return Err(ctl.of_own("query", "read the values with `scan` and filter them in the client", error).await);
     }
     let mut answer = merge.into_inner().expect("nothing panics while holding it").finish();
+    for row in &mut answer.rows {
+        row.key = ctl.raw.space().own(std::mem::take(&mut row.key));
+    }
     let shown = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let next = answer.rows.get(shown).map(|row| row.key.clone());
     if next.is_some() {

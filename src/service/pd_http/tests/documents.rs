@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::pd::cluster::{ClusterOptions, RegionInfo};
 use crate::pd::operators::{Action, Operator, Outcome};
 use crate::pd::view::{MemberView, RegionView, StoreView, View};
 use crate::proto::armilla::pd::SchedulerKind::{BalanceHotRegion, BalanceLeader};
 use crate::proto::armilla::pd::{Barrier, RegionLoad, Scheduler, SchedulerKind, Settings};
+use crate::proto::keyspacepb::{KeyspaceMeta, KeyspaceState};
 use crate::proto::metapb::{NodeState, Peer, PeerRole, Region, RegionEpoch, Store, StoreLabel, StoreState};
 use crate::proto::pdpb::{Member, PeerStats};
-use crate::service::pd_http::answer::Answer;
+use crate::service::pd_http::answer::{Answer, Answered};
+use crate::service::pd_http::keyspaces;
 use crate::service::pd_http::request::{Request, parse_query};
 use crate::service::pd_http::routes::{self, Call};
+use crate::types::Api;
 
 /// When the views of these tests were made: 2026-11-29 07:50:11 UTC.
 const NOW_MS: u64 = 1_795_938_611_000;
@@ -102,6 +105,7 @@ pub(super) fn view() -> View {
         operators: vec![],
         gc_safe_point: 7,
         barriers: vec![Barrier { name: "backup".into(), at: 5, until_ms: 9_000, is_global: false }],
+        keyspaces: vec![],
         options: ClusterOptions::default(),
         settings: Settings {
             schedulers: vec![scheduler(BalanceLeader), scheduler(BalanceHotRegion)],
@@ -458,4 +462,36 @@ fn hot_regions_are_shown_where_they_are_borne() {
     assert_eq!(unknown.status, 500);
     assert!(String::from_utf8_lossy(&unknown.body).contains("store 9 not found"));
     assert_eq!(get(&view, "hotspot/regions/write?store_id=x").status, 400);
+}
+
+/// Goal: keyspaces in PD's forms, page by page, and PD's errors. Method: a view with three of them.
+#[test]
+fn keyspaces_are_shown_as_pd_shows_them() {
+    let meta = |id, name: &str| KeyspaceMeta { id, name: name.into(), created_at: 5, ..KeyspaceMeta::default() };
+    let mut view = view();
+    view.options.api = Api::V2;
+    view.keyspaces = vec![meta(0, "DEFAULT"), meta(1, "one"), meta(4, "four")];
+    view.keyspaces[1].config = [("a".to_owned(), "b".to_owned())].into();
+    view.keyspaces[1].set_state(KeyspaceState::Disabled);
+    let ask = |read: fn(&View, &Request) -> Answered, param: &str, query: &str| {
+        let params = vec![Bytes::copy_from_slice(param.as_bytes())];
+        let request = Request { params, query: parse_query(query), body: Bytes::new() };
+        let answer = read(&view, &request).unwrap_or_else(|answer| answer);
+        (answer.status, serde_json::from_slice::<Value>(&answer.body).unwrap())
+    };
+    let one = json!({ "id": 1, "name": "one", "state": "DISABLED", "created_at": 5, "state_changed_at": 0,
+        "config": { "a": "b" } });
+    assert_eq!(ask(keyspaces::by_name, "one", ""), (200, one.clone()));
+    assert_eq!(ask(keyspaces::by_id, "1", ""), (200, one.clone()));
+    assert_eq!(ask(keyspaces::by_name, "none", ""), (500, json!("keyspace does not exist")));
+    assert_eq!(ask(keyspaces::by_id, "x", ""), (500, json!("invalid keyspace id")));
+    let page = ask(keyspaces::all, "", "page_token=1&limit=1").1;
+    assert_eq!(page, json!({ "keyspaces": [one], "next_page_token": "4" }));
+    assert_eq!(ask(keyspaces::all, "", "page_token=9").1, json!({ "keyspaces": null, "next_page_token": "" }));
+    assert_eq!(ask(keyspaces::all, "", "limit=0").1["keyspaces"].as_array().map(Vec::len), Some(3));
+    assert_eq!(ask(keyspaces::all, "", "page_token=x").0, 400);
+    assert_eq!(ask(keyspaces::regions, "1", "").1["count"], 2);
+    view.options.api = Api::V1;
+    let request = Request::default();
+    assert_eq!(keyspaces::all(&view, &request).unwrap_err().status, 501);
 }

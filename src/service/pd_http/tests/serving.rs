@@ -85,8 +85,11 @@ fn what_needs_no_leader_is_answered_here() {
 #[test]
 fn splits_are_made_here() {
     let split = |keys: &[&'static str], by_operator: bool| {
-        let split =
-            PdHttpSplit { keys: keys.iter().map(|key| Bytes::from_static(key.as_bytes())).collect(), by_operator };
+        let split = PdHttpSplit {
+            keys: keys.iter().map(|key| Bytes::from_static(key.as_bytes())).collect(),
+            by_operator,
+            is_answered: false,
+        };
         let leader = leader(Ok(PdHttpReply { split: Some(split), ..PdHttpReply::default() }));
         let response = serve(&PdHttp::default(), &leader, request("POST", "/pd/api/v1/regions/split"));
         (response.status, String::from_utf8(response.body.to_vec()).unwrap())
