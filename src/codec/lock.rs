@@ -3,6 +3,11 @@
 //! ```text
 //!   kind | primary key (bytes) | start_ts (number) | TTL in ms (number) | tagged fields
 //! ```
+//! Locks of several transactions on one key, in shared mode, have one stored form:
+//!
+//! ```text
+//!   'H' | 'i' flags (left out if they are zero) | 'h' count (number) | each lock (bytes)
+//! ```
 //! Fields have a tag of one byte, stand in the order of [`encode`], and are left out if they are zero. An unknown tag
 //! ends the decoding: what follows is of a later version. Numbers are of variable length, except those that say
 //! otherwise.
@@ -25,6 +30,12 @@ const LAST_CHANGE: u8 = b'l';
 const SOURCE: u8 = b's';
 const WITH_CONFLICT: u8 = b'F';
 const GENERATION: u8 = b'g';
+
+const SHARED: u8 = b'H';
+const SHARED_FLAGS: u8 = b'i';
+const SHARED_LOCKS: u8 = b'h';
+/// The flag of shared locks that no other transaction joins.
+const CLOSED: u8 = 1;
 
 /// What the owner of a lock is going to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +81,17 @@ pub struct Lock {
     pub with_conflict: bool,
     /// The generation of a pipelined transaction's write.
     pub generation: u64,
+    /// If the key is locked in shared mode: what else stands there.
+    pub shared: Option<Box<Shared>>,
+}
+
+/// What stands on a key beside a lock in shared mode.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shared {
+    /// The locks of other transactions, by their start timestamps. They have no [`Lock::shared`].
+    pub others: Vec<Lock>,
+    /// Whether no other transaction joins them: one waits for the key in exclusive mode.
+    pub closed: bool,
 }
 
 impl Lock {
@@ -90,7 +112,44 @@ impl Lock {
             source: 0,
             with_conflict: false,
             generation: 0,
+            shared: None,
         }
+    }
+
+    /// Returns whether others may lock the key as well.
+    pub fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Returns all locks of the key, each without the others, by their start timestamps.
+    pub fn each(&self) -> Vec<Lock> {
+        let mut all = self.shared.as_ref().map(|shared| shared.others.clone()).unwrap_or_default();
+        all.push(Lock { shared: None, ..self.clone() });
+        all.sort_by_key(|lock| lock.start);
+        all
+    }
+
+    /// Returns the lock of the transaction that began at `start`, if it is one of those of the key, or else another.
+    #[must_use]
+    pub fn seen_by(self, start: Timestamp) -> Lock {
+        match &self.shared {
+            Some(shared) if self.start != start && shared.others.iter().any(|lock| lock.start == start) => {
+                let closed = shared.closed;
+                let (mut own, others): (Vec<Lock>, Vec<Lock>) =
+                    self.each().into_iter().partition(|lock| lock.start == start);
+                let shared = Some(Box::new(Shared { others, closed }));
+                Lock { shared, ..own.remove(0) }
+            }
+            _ => self,
+        }
+    }
+
+    /// Returns what stands on the key once this lock has ended; `None` if it is not locked then.
+    pub fn rest(&self) -> Option<Lock> {
+        let shared = self.shared.as_ref()?;
+        let (first, others) = shared.others.split_first()?;
+        let shared = Some(Box::new(Shared { others: others.to_vec(), closed: shared.closed }));
+        Some(Lock { shared, ..first.clone() })
     }
 
     /// Returns whether the lock was taken before the commit began.
@@ -109,8 +168,23 @@ impl Lock {
     }
 }
 
-/// Returns the stored form.
+/// Returns the stored form of all locks of a key.
 pub fn encode(lock: &Lock) -> Bytes {
+    let Some(shared) = &lock.shared else { return encode_one(lock) };
+    let each = lock.each();
+    let mut out = BytesMut::with_capacity(16 + each.len() * 96);
+    out.put_u8(SHARED);
+    if shared.closed {
+        out.put_u8(SHARED_FLAGS);
+        out.put_u8(CLOSED);
+    }
+    out.put_u8(SHARED_LOCKS);
+    put_number(&mut out, each.len() as u64);
+    each.iter().for_each(|lock| put_bytes(&mut out, &encode_one(lock)));
+    out.freeze()
+}
+
+fn encode_one(lock: &Lock) -> Bytes {
     let mut out = BytesMut::with_capacity(64 + lock.primary.len() + lock.short_value.as_ref().map_or(0, Bytes::len));
     out.put_u8(match lock.kind {
         LockKind::Put => b'P',
@@ -161,11 +235,36 @@ pub fn encode(lock: &Lock) -> Bytes {
     out.freeze()
 }
 
-/// Decodes a stored lock.
+/// Decodes what is stored of the locks of a key. Returns the oldest one if they are shared.
 ///
 /// # Errors
 /// [`crate::types::Error::Corruption`].
 pub fn decode(stored: Bytes) -> Result<Lock> {
+    if stored.first() != Some(&SHARED) {
+        return decode_one(stored);
+    }
+    let mut fields = Fields::new(&stored, "shared lock");
+    fields.byte()?;
+    let (mut closed, mut each) = (false, Vec::new());
+    while let Some(tag) = fields.tag() {
+        match tag {
+            SHARED_FLAGS => closed = fields.byte()? & CLOSED != 0,
+            SHARED_LOCKS => {
+                let count = fields.number()?;
+                each = (0..count)
+                    .map(|_| fields.bytes().and_then(|one| decode_one(stored.slice_ref(one))))
+                    .collect::<Result<Vec<Lock>>>()?;
+            }
+            _ => break,
+        }
+    }
+    each.sort_by_key(|lock| lock.start);
+    let mut each = each.into_iter();
+    let Some(first) = each.next() else { return Err(fields.broken("it has no owner")) };
+    Ok(Lock { shared: Some(Box::new(Shared { others: each.collect(), closed })), ..first })
+}
+
+fn decode_one(stored: Bytes) -> Result<Lock> {
     let mut fields = Fields::new(&stored, "lock");
     let kind = match fields.byte()? {
         b'P' => LockKind::Put,
@@ -240,6 +339,27 @@ mod tests {
 
     fn plain_with_unknown_tag(lock: &Lock) -> Bytes {
         [&encode(lock)[..], b"?later"].concat().into()
+    }
+
+    #[test]
+    fn shared_locks_are_stored_together() {
+        let one = |start| Lock::new(LockKind::Pessimistic, "pk".into(), Timestamp(start), 200);
+        let shared = |others: Vec<Lock>, closed| Some(Box::new(Shared { others, closed }));
+        let alone = Lock { shared: shared(vec![], false), ..one(10) };
+        assert_eq!(encode(&alone), &b"Hh\x01\x0eS\x04pk\x0a\xc8\x01"[..]);
+        let closed = Lock { shared: shared(vec![one(11)], true), ..one(10) };
+        let bytes = encode(&closed);
+        assert_eq!(bytes, &b"Hi\x01h\x02\x0eS\x04pk\x0a\xc8\x01\x0eS\x04pk\x0b\xc8\x01"[..]);
+        assert_eq!(decode(bytes.clone()).unwrap(), closed);
+        let later = closed.clone().seen_by(Timestamp(11));
+        assert_eq!((later.start, encode(&later)), (Timestamp(11), bytes));
+        assert_eq!(later.rest().unwrap(), Lock { shared: shared(vec![], true), ..one(10) });
+        assert_eq!((alone.rest(), one(10).rest()), (None, None));
+        assert_eq!(closed.each(), [one(10), one(11)]);
+        assert_eq!(closed.clone().seen_by(Timestamp(12)), closed);
+        for broken in [&b"H"[..], b"Hh\x00", b"Hh\x02\x0eS\x04pk\x0a\xc8\x01"] {
+            assert!(decode(Bytes::from_static(broken)).is_err(), "{broken:?}");
+        }
     }
 
     #[test]

@@ -103,11 +103,19 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// Returns the lock of a key.
+    /// Returns the lock of a key that announces a change: one that is not shared.
     ///
     /// # Errors
     /// [`Error::Corruption`] or [`Error::Io`], as for all reads.
     pub fn lock(&self, key: &[u8]) -> Result<Option<Lock>> {
+        Ok(self.any_lock(key)?.filter(|lock| !lock.is_shared()))
+    }
+
+    /// Returns the lock of a key, or the oldest one if they are shared.
+    ///
+    /// # Errors
+    /// As [`Reader::lock`].
+    pub fn any_lock(&self, key: &[u8]) -> Result<Option<Lock>> {
         self.get(Cf::TxnLock, key)?.map(lock::decode).transpose()
     }
 

@@ -75,7 +75,10 @@ pub fn scan(reader: &Reader<'_>, scan: &Scan, visit: &mut dyn FnMut(&[u8], Scann
         let mut looks = true;
         if let Some(locks) = locks.as_mut().filter(|_| order.is_le()) {
             let lock = lock::decode(Bytes::copy_from_slice(locks.stored()))?;
-            match visit(&locks.key, Scanned::Locked(Box::new(lock)))? {
+            // Shared locks announce no change.
+            let next =
+                if lock.is_shared() { Next::LookBehind } else { visit(&locks.key, Scanned::Locked(Box::new(lock)))? };
+            match next {
                 Next::More => looks = false,
                 Next::LookBehind => {}
                 Next::Stop => return Ok(()),

@@ -223,7 +223,8 @@ impl<K: Kv> Keeper<K> {
         let grace_ms = u64::try_from(self.options.grace.as_millis()).unwrap_or(u64::MAX);
         let mut dead: BTreeMap<Timestamp, Vec<LockInfo>> = BTreeMap::new();
         let mut alive = Vec::new();
-        for (key, lock) in found {
+        let each = found.iter().flat_map(|(key, lock)| lock.each().into_iter().map(move |lock| (key, lock)));
+        for (key, lock) in each {
             // In the age of a lock, the grace is part of its time to live.
             let patient = Lock { ttl_ms: lock.ttl_ms.saturating_add(grace_ms), ..lock.clone() };
             let ends_ms = lock.start.physical_ms().saturating_add(patient.ttl_ms);

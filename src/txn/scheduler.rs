@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use futures::future::{Either, select};
+use futures::future::{Either, select, select_all};
 use prometheus::Histogram;
 
 use crate::codec::lock::Lock;
@@ -22,9 +22,9 @@ use crate::proto::deadlock::WaitForEntry;
 use crate::proto::kvrpcpb::{
     BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest, CheckSecondaryLocksResponse,
     CheckTxnStatusRequest, CheckTxnStatusResponse, CleanupRequest, CleanupResponse, CommitRequest, CommitResponse,
-    Context, FlushRequest, FlushResponse, PessimisticLockRequest, PessimisticLockResponse, PessimisticRollbackRequest,
-    PessimisticRollbackResponse, PrewriteRequest, PrewriteResponse, ResolveLockRequest, ResolveLockResponse,
-    TxnHeartBeatRequest, TxnHeartBeatResponse,
+    Context, FlushRequest, FlushResponse, Op, PessimisticLockRequest, PessimisticLockResponse,
+    PessimisticRollbackRequest, PessimisticRollbackResponse, PrewriteRequest, PrewriteResponse, ResolveLockRequest,
+    ResolveLockResponse, TxnHeartBeatRequest, TxnHeartBeatResponse,
 };
 use crate::rt::{cpu, task};
 use crate::store::{Access, Fence, Kv, RegionRead, Route, command};
@@ -625,6 +625,7 @@ impl<K: Kv> Txn<K> {
             0 => LOCK_WAIT_MAX,
             ms => LOCK_WAIT_MAX.min(Duration::from_millis(u64::try_from(ms).unwrap_or_default())),
         };
+        let shares = request.mutations.iter().all(|mutation| mutation.op() == Op::SharedPessimisticLock);
         let mut timer = pin!(self.kv.sleep(wait));
         let mut baton: Option<Baton> = None;
         loop {
@@ -637,21 +638,24 @@ impl<K: Kv> Txn<K> {
                     let has_locked = !decided.writes.is_empty();
                     self.write(&route, &progress, decided.writes, seen.fence).await?;
                     if let Some(baton) = baton.filter(|_| has_locked) {
-                        baton.keep();
+                        baton.keep(shares);
                     }
                     drop(latches);
                     return Ok(decided.reply);
                 }
-                Locking::Locked(key, lock) => (key, lock),
+                Locking::Locked(key, lock, closes) => {
+                    self.write(&route, &progress, closes, seen.fence).await?;
+                    (key, lock)
+                }
             };
             if let Some(baton) = baton.take() {
-                baton.keep();
+                baton.keep(false);
             }
             let refused = lock_keys::refused(request, error::locked(&key.plain, &lock));
             if wait.is_zero() || request.wait_timeout < 0 {
                 return Ok(refused);
             }
-            let mut place = match self.queue(request, tag, &key, &lock)? {
+            let mut place = match self.queue(request, tag, (&key, shares), &lock)? {
                 Ok(place) => place,
                 Err(deadlock) => return Ok(lock_keys::refused(request, deadlock)),
             };
@@ -678,25 +682,25 @@ impl<K: Kv> Txn<K> {
         &self,
         request: &PessimisticLockRequest,
         tag: &bytes::Bytes,
-        key: &Key,
+        (key, shares): (&Key, bool),
         lock: &Lock,
     ) -> Result<Result<Place, crate::proto::kvrpcpb::KeyError>> {
         let start = Timestamp(request.start_version);
-        let edge = (start, lock.start, key.plain.clone());
         // A transaction that holds nothing yet cannot be part of a circle.
-        let counted = !request.is_first_lock;
-        if counted {
-            let added = self.shared.graph.lock().expect("no holder panics").wait(start, lock.start, &key.plain, tag);
+        let holders = if request.is_first_lock { Vec::new() } else { lock.each() };
+        let (mut edges, mut reported) = (Vec::new(), Vec::new());
+        for holder in holders.into_iter().map(|lock| lock.start).filter(|holder| *holder != start) {
+            let added = self.shared.graph.lock().expect("no holder panics").wait(start, holder, &key.plain, tag);
             if let Err(told) = added {
                 self.shared.deadlocks.fetch_add(1, Ordering::Relaxed);
                 return Ok(Err(deadlock::error(told)));
             }
+            edges.push(Edge { shared: self.shared.clone(), edge: (start, holder, key.plain.clone()) });
+            let entry = deadlock::entry(start, holder, &key.plain, tag);
+            reported.push(self.shared.parked.add(entry, self.kv.now()));
         }
-        let edge = Edge { shared: self.shared.clone(), edge: counted.then_some(edge) };
-        let waiter = self.shared.waiting.join(&key.encoded, start)?;
-        let entry = || deadlock::entry(start, lock.start, &key.plain, tag);
-        let reported = counted.then(|| self.shared.parked.add(entry(), self.kv.now()));
-        Ok(Ok(Place { waiter, reported, _edge: edge }))
+        let waiter = self.shared.waiting.join(&key.encoded, start, shares)?;
+        Ok(Ok(Place { waiter, reported, _edges: edges }))
     }
 }
 
@@ -717,30 +721,29 @@ fn under(reader: Reader<'_>, marks: Marks) -> Reader<'_> {
 }
 
 /// Completes with the circle that a wait is part of, if the placement driver finds one.
-async fn circle(reported: &mut Option<Reported>) -> Vec<WaitForEntry> {
-    match reported {
-        Some(reported) => reported.circle().await,
-        None => std::future::pending().await,
+async fn circle(reported: &mut [Reported]) -> Vec<WaitForEntry> {
+    if reported.is_empty() {
+        return std::future::pending().await;
     }
+    select_all(reported.iter_mut().map(|reported| Box::pin(reported.circle()))).await.0
 }
 
-/// A place in the queue of a key, and the edge in the graph of waiting transactions.
+/// A place in the queue of a key, and the edges in the graph of waiting transactions: one to each that has locked it.
 struct Place {
     waiter: Waiter,
-    reported: Option<Reported>,
-    _edge: Edge,
+    reported: Vec<Reported>,
+    _edges: Vec<Edge>,
 }
 
 struct Edge {
     shared: Arc<Shared>,
-    edge: Option<(Timestamp, Timestamp, bytes::Bytes)>,
+    edge: (Timestamp, Timestamp, bytes::Bytes),
 }
 
 impl Drop for Edge {
     fn drop(&mut self) {
-        if let Some((waiter, holder, key)) = self.edge.take() {
-            self.shared.graph.lock().expect("no holder panics").done(waiter, holder, &key);
-        }
+        let (waiter, holder, key) = &self.edge;
+        self.shared.graph.lock().expect("no holder panics").done(*waiter, *holder, key);
     }
 }
 

@@ -35,6 +35,7 @@ pub fn check(records: &[Record], dump: &Dump, removed: &Removed, at: u64) -> Res
     }
     for record in records {
         outcome(record, &versions).map_err(wrong)?;
+        locks_hold(record, &versions).map_err(wrong)?;
         reads(record, &versions).map_err(wrong)?;
     }
     real_time(records).map_err(wrong)?;
@@ -134,6 +135,26 @@ fn first_committers(key: &Bytes, list: &[Version], by_start: &BTreeMap<u64, &Rec
         Some(version) => Err(format!("key {} has a record of {}, which nobody began", show(key), version.start)),
         None => Ok(()),
     }
+}
+
+/// Checks that nobody wrote a key while a transaction that has committed had it locked.
+fn locks_hold(record: &Record, versions: &BTreeMap<Bytes, Vec<Version>>) -> Result<(), String> {
+    let Outcome::Committed(committed) = record.outcome else { return Ok(()) };
+    for (key, at) in &record.locks {
+        let foreign = |version: &&Version| version.op != Op::Lock && version.start != record.start.0;
+        let mut list = versions.get(key).into_iter().flatten().filter(foreign);
+        if let Some(version) = list.find(|version| version.commit > at.0 && version.commit < committed.0) {
+            return Err(format!(
+                "the transaction {} (client {}) locked key {} at {at} and committed at {committed}, but {} wrote it at {}",
+                record.start,
+                record.client,
+                show(key),
+                version.start,
+                version.commit
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that a transaction's records are those that its client knows of.

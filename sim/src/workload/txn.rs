@@ -282,6 +282,10 @@ impl TxnWorker {
                 for key in [accounts[from], accounts[to]] {
                     found.push(self.read(txn, options, rng, key, record).await?);
                 }
+                if options.pessimistic {
+                    let other = accounts[(to.max(from) + 1) % accounts.len()];
+                    self.share(txn, other, &mut Rng::fork(record.start.0, "shared locks"), record).await?;
+                }
                 let sum = rng.between(1, 9) as i64;
                 for (key, (found, change)) in
                     [accounts[from], accounts[to]].into_iter().zip(found.iter().zip([-sum, sum]))
@@ -376,6 +380,17 @@ impl TxnWorker {
         let value = txn.get(key).await?;
         record.reads.push((key.clone(), txn.start(), value.clone()));
         Ok(value)
+    }
+
+    /// In some transactions, reads another key by locking it in shared mode.
+    async fn share(&self, txn: &mut Txn, key: &Bytes, rng: &mut Rng, record: &mut Record) -> Done<()> {
+        if !rng.chance(0.4) || record.locks.iter().any(|(locked, _)| locked == key) {
+            return Ok(());
+        }
+        let (at, value) = txn.lock_shared(key).await?;
+        record.locks.push((key.clone(), at));
+        record.reads.push((key.clone(), at, value));
+        Ok(())
     }
 
     /// Reads all keys as they were at the transaction's start.

@@ -39,6 +39,12 @@ pub struct Locks {
     pub next: Option<Bytes>,
 }
 
+/// Returns locks with those that share a key one by one.
+pub(super) fn each_lock(locks: impl IntoIterator<Item = LockInfo>) -> Vec<LockInfo> {
+    let each = |lock: LockInfo| if lock.shared_lock_infos.is_empty() { vec![lock] } else { lock.shared_lock_infos };
+    locks.into_iter().flat_map(each).collect()
+}
+
 /// Returns a key that is larger than every valid key.
 fn beyond_all_keys() -> Bytes {
     Bytes::from(vec![0xff; KEY_BYTES_MAX + 1])
@@ -309,7 +315,7 @@ impl TxnClient {
             async move { stub.kv_scan_lock(request).await }
         };
         let (reply, region): (ScanLockResponse, _) = self.raw.above(key, call).await?;
-        Ok((reply.locks, reply.error, region.end_key))
+        Ok((each_lock(reply.locks), reply.error, region.end_key))
     }
 
     /// Returns the first locks, at most `limit`, of the region that has `from` (an encoded key, or a boundary), from
@@ -340,7 +346,8 @@ impl TxnClient {
                         _ => region.end_key,
                     };
                     let is_end = next.is_empty() || (!end.is_empty() && next >= encoded(end));
-                    return Ok(Locks { region: region.id, locks: reply.locks, next: (!is_end).then_some(next) });
+                    let locks = each_lock(reply.locks);
+                    return Ok(Locks { region: region.id, locks, next: (!is_end).then_some(next) });
                 }
             }
         }

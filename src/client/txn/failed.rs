@@ -95,6 +95,7 @@ pub(super) fn reason(error: &KeyError) -> Abort {
         return Abort::new(Why::Refused, format!("a key commits at {least} at the earliest, not at {at}"));
     }
     if let Some(lock) = &error.locked {
+        let lock = lock.shared_lock_infos.first().unwrap_or(lock);
         let text = format!("a key is locked by the transaction that began at {}", lock.lock_version);
         return Abort::new(Why::Conflict, text);
     }

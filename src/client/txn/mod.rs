@@ -192,6 +192,8 @@ enum Write {
     Insert(Bytes),
     Delete,
     Lock,
+    /// Nothing: others may lock the key as well, but not write it.
+    SharedLock,
     /// The servers have it.
     Flushed,
 }
@@ -251,7 +253,7 @@ impl Txn {
             Some(Write::Put(value) | Write::Insert(value)) => return Ok(Some(value.clone())),
             Some(Write::Delete) => return Ok(None),
             Some(Write::Flushed) => return self.read_back(key).await,
-            Some(Write::Lock) | None => {}
+            Some(Write::Lock | Write::SharedLock) | None => {}
         }
         let mut waiting = Waiting::reading(self);
         loop {
@@ -289,7 +291,7 @@ impl Txn {
                     Some(value) => drop(pairs.insert(key.clone(), value)),
                     None => drop(pairs.remove(key)),
                 },
-                Write::Lock => {}
+                Write::Lock | Write::SharedLock => {}
             }
         }
         let limit = limit as usize;
@@ -348,12 +350,36 @@ impl Txn {
     /// [`Failed::Aborted`]: a deadlock, too long a wait, or the transaction was rolled back by others.
     pub async fn lock(&mut self, key: &Bytes, force: bool) -> Done<(Timestamp, Option<Bytes>)> {
         let key = &self.client.wire(key);
-        let primary = self.primary.get_or_insert_with(|| key.clone()).clone();
+        self.primary.get_or_insert_with(|| key.clone());
+        self.take(key, Op::PessimisticLock, force).await
+    }
+
+    /// Locks a key in shared mode: others may do so as well, and nobody writes it until the end of this transaction,
+    /// not even this one. The transaction commits in two phases then. Returns as [`Txn::lock`] does.
+    ///
+    /// # Errors
+    /// As [`Txn::lock`]; also if this transaction has not locked or written another key before: others decide by that
+    /// one what became of it.
+    pub async fn lock_shared(&mut self, key: &Bytes) -> Done<(Timestamp, Option<Bytes>)> {
+        let key = &self.client.wire(key);
+        if self.locked.contains(key) && self.writes.get(key) != Some(&Write::SharedLock) {
+            return self.take(key, Op::PessimisticLock, false).await;
+        }
+        if self.primary.as_ref().is_none_or(|primary| primary == key) || self.writes.contains_key(key) {
+            let why =
+                "a key is locked in shared mode after another key, and not to write it: lock that other key first";
+            return Err(Failed::Aborted(Abort::new(Why::Refused, why)));
+        }
+        self.take(key, Op::SharedPessimisticLock, false).await
+    }
+
+    async fn take(&mut self, key: &Bytes, op: Op, force: bool) -> Done<(Timestamp, Option<Bytes>)> {
+        let primary = self.primary.clone().expect("it was chosen");
         let waiting = Waiting::new(self);
         loop {
             let at = self.client.timestamp().await.map_err(aborted)?;
             let request = PessimisticLockRequest {
-                mutations: vec![Mutation { op: Op::PessimisticLock as i32, key: key.clone(), ..Mutation::default() }],
+                mutations: vec![Mutation { op: op as i32, key: key.clone(), ..Mutation::default() }],
                 primary_lock: primary.clone(),
                 start_version: self.start.0,
                 lock_ttl: self.options.ttl_ms,
@@ -379,13 +405,16 @@ impl Txn {
                 self.for_update = self.for_update.max(found.0);
                 self.locked.insert(key.clone());
                 self.keep_alive();
-                self.writes.entry(key.clone()).or_insert(Write::Lock);
+                let is_shared = op == Op::SharedPessimisticLock;
+                self.writes.entry(key.clone()).or_insert(if is_shared { Write::SharedLock } else { Write::Lock });
                 return Ok(found);
             };
             if let Some(lock) = error.locked {
                 // The server has waited already.
                 waiting.check()?;
-                self.client.resolve(&lock, self.start).await.map_err(aborted)?;
+                for lock in calls::each_lock([lock]) {
+                    self.client.resolve(&lock, self.start).await.map_err(aborted)?;
+                }
             } else if error.conflict.is_some() {
                 // There is a newer version: lock at a later timestamp, before others do.
                 waiting.check()?;
@@ -402,6 +431,7 @@ impl Txn {
                 Write::Insert(value) => (Op::Insert, value.clone()),
                 Write::Delete => (Op::Del, Bytes::new()),
                 Write::Lock | Write::Flushed => (Op::Lock, Bytes::new()),
+                Write::SharedLock => (Op::SharedLock, Bytes::new()),
             };
             let assertion = Assertion::None as i32;
             (calls::encoded(key), Mutation { op: op as i32, key: key.clone(), value, assertion })
@@ -505,8 +535,10 @@ impl Txn {
     /// Prewrites all keys.
     async fn prewrite(&mut self, primary: &Bytes) -> Done<Prewritten> {
         let mut waiting = Waiting::new(self);
-        let mut one_phase = self.options.commit_by == CommitBy::OnePhase && self.in_one_region().await;
-        let by_async = self.options.commit_by != CommitBy::TwoPhase;
+        let has_shared = self.writes.values().any(|write| *write == Write::SharedLock);
+        let commit_by = if has_shared { CommitBy::TwoPhase } else { self.options.commit_by };
+        let mut one_phase = commit_by == CommitBy::OnePhase && self.in_one_region().await;
+        let by_async = commit_by != CommitBy::TwoPhase;
         let min_commit_ts = match self.options.causal && by_async {
             true => self.client.timestamp().await.map_err(aborted)?.0 + 1,
             false => 0,
@@ -667,7 +699,7 @@ impl Waiting {
     /// Ends these locks if their transactions are decided, or waits a moment.
     async fn behind(&mut self, locks: &[LockInfo]) -> Done<()> {
         let mut all = true;
-        for lock in locks {
+        for lock in &calls::each_lock(locks.iter().cloned()) {
             match self.client.end_decided(std::slice::from_ref(lock), self.reader).await.map_err(aborted)? {
                 Ended::Committed(_) | Ended::RolledBack => {}
                 Ended::Later if self.reads => drop(self.later.insert(lock.lock_version)),

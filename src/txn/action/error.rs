@@ -43,8 +43,16 @@ pub fn told<T>(result: Result<T, Failure>) -> Result<Result<T, KeyError>, Error>
     }
 }
 
-/// Returns a lock as clients know it.
+/// Returns a lock as clients know it. Shared ones are in one that has nothing else but the key.
 pub fn info(key: &Bytes, lock: &Lock) -> LockInfo {
+    if lock.is_shared() {
+        return LockInfo {
+            key: key.clone(),
+            lock_type: Op::SharedLock as i32,
+            shared_lock_infos: lock.each().iter().map(|lock| info(key, lock)).collect(),
+            ..LockInfo::default()
+        };
+    }
     let op = match lock.kind {
         LockKind::Put => Op::Put,
         LockKind::Delete => Op::Del,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::codec::lock::{Lock, LockKind};
+use crate::codec::lock::{Lock, LockKind, Shared};
 use crate::codec::record::Record;
 use crate::mvcc::{Fate, Reader};
 use crate::proto::kvrpcpb::write_conflict::Reason;
@@ -20,8 +20,9 @@ use super::{Decided, Key, Writes, not_twice};
 pub enum Locking {
     /// It is decided.
     Done(Box<Decided<PessimisticLockResponse>>),
-    /// Another transaction has locked a key. The request may wait for it; nothing of it is kept.
-    Locked(Key, Box<Lock>),
+    /// Other transactions have locked a key. The request may wait for them; nothing of it is kept. What is written before
+    /// says that no more transactions are to join those that share the key.
+    Locked(Key, Box<Lock>, Writes),
 }
 
 /// What is known of a key once it is locked.
@@ -65,14 +66,14 @@ pub fn decide(reader: &Reader<'_>, request: &PessimisticLockRequest) -> Result<L
     }
     let mut writes = Writes::default();
     let mut found = Vec::with_capacity(request.mutations.len());
+    let start = Timestamp(request.start_version);
     for mutation in &request.mutations {
         let key = Key::new(mutation.key.clone());
-        let lock = reader.lock(&key.encoded)?;
-        if let Some(lock) = &lock
-            && lock.start.0 != request.start_version
-        {
-            return Ok(Locking::Locked(key, Box::new(lock.clone())));
-        }
+        let wants_shared = mutation.op() == Op::SharedPessimisticLock;
+        let lock = match writes.lock_of(reader, &key, start)? {
+            Some(lock) if !fits(&lock, start, wants_shared) => return Ok(locked(key, lock, start)),
+            lock => lock,
+        };
         match told(one(reader, request, (&key, mutation), lock, &mut writes))? {
             Ok(one) => found.push(one),
             Err(error) => return fails(error),
@@ -81,11 +82,51 @@ pub fn decide(reader: &Reader<'_>, request: &PessimisticLockRequest) -> Result<L
     Ok(Locking::Done(Box::new(Decided { writes, reply: reply(request, found) })))
 }
 
+/// Returns whether a transaction may have its lock beside, or in place of, this one.
+fn fits(lock: &Lock, start: Timestamp, wants_shared: bool) -> bool {
+    let own = lock.start == start;
+    match &lock.shared {
+        None => own && !wants_shared,
+        Some(_) if !wants_shared => crate::mutant!("txn.shared-lock-lets-writers-in"),
+        Some(shared) => own || !shared.closed || crate::mutant!("txn.shared-lock-never-closes"),
+    }
+}
+
+/// Returns that a key is locked. No others join those that share it, so that it becomes free.
+fn locked(key: Key, lock: Lock, start: Timestamp) -> Locking {
+    let mut writes = Writes::default();
+    let mut lock = lock;
+    if let Some(shared) = lock.shared.as_mut().filter(|shared| !shared.closed) {
+        shared.closed = true;
+        crate::reach!("txn.shared-lock-closed");
+        writes.lock(&key, &lock);
+    }
+    // Whoever waits does not wait for itself.
+    if lock.start == start
+        && let Some(others) = lock.rest()
+    {
+        lock = others;
+    }
+    Locking::Locked(key, Box::new(lock), writes)
+}
+
 fn check_form(request: &PessimisticLockRequest) -> Result<(), KeyError> {
     not_twice(request.mutations.iter().map(|mutation| &mutation.key))?;
-    if let Some(wrong) = request.mutations.iter().find(|mutation| mutation.op != Op::PessimisticLock as i32) {
-        let op = wrong.op;
-        return Err(error::abort(format!("a lock request cannot have the operation {op}: use PessimisticLock")));
+    for Mutation { op, key, .. } in &request.mutations {
+        match Op::try_from(*op) {
+            Ok(Op::PessimisticLock) => {}
+            Ok(Op::SharedPessimisticLock) if *key != request.primary_lock => {}
+            Ok(Op::SharedPessimisticLock) => {
+                return Err(error::abort(
+                    "the primary key cannot be locked in shared mode: choose another key that the transaction locks",
+                ));
+            }
+            _ => {
+                return Err(error::abort(format!(
+                    "a lock request cannot have the operation {op}: use PessimisticLock or SharedPessimisticLock"
+                )));
+            }
+        }
     }
     if is_forced(request) && request.mutations.len() > 1 {
         return Err(error::abort("a request in the mode ForceLock has one key"));
@@ -102,9 +143,16 @@ fn one(
     reader: &Reader<'_>,
     request: &PessimisticLockRequest,
     (key, mutation): (&Key, &Mutation),
-    own: Option<Lock>,
+    standing: Option<Lock>,
     writes: &mut Writes,
 ) -> Result<Found, Failure> {
+    let others = match &standing {
+        Some(lock) if lock.start.0 == request.start_version => lock.shared.clone(),
+        Some(lock) => Some(Box::new(Shared { others: lock.each(), closed: false })),
+        None => Some(Box::default()),
+    };
+    let shared = others.filter(|_| mutation.op() == Op::SharedPessimisticLock);
+    let own = standing.filter(|lock| lock.start.0 == request.start_version);
     let (start, at) = (Timestamp(request.start_version), Timestamp(request.for_update_ts));
     let forced = is_forced(request);
     let must_be_absent = mutation.assertion() == Assertion::NotExist;
@@ -174,6 +222,7 @@ fn one(
             for_update,
             min_commit: Timestamp(request.min_commit_ts),
             with_conflict: found.conflict.0 != 0,
+            shared,
             ..Lock::new(LockKind::Pessimistic, request.primary_lock.clone(), start, request.lock_ttl)
         };
         writes.lock(key, &lock);

@@ -1,6 +1,6 @@
 //! TxnHeartBeat, CheckSecondaryLocks and ScanLock: looking at locks, and making them last.
 
-use crate::codec::lock::Lock;
+use crate::codec::lock::{Lock, Shared};
 use crate::engine::{Cf, Visit};
 use crate::mvcc::{Fate, Reader};
 use crate::proto::kvrpcpb::{
@@ -17,11 +17,15 @@ use super::{Decided, Key, Writes, keys, not_twice};
 /// The engine's.
 pub fn heartbeat(reader: &Reader<'_>, request: &TxnHeartBeatRequest) -> Result<Decided<TxnHeartBeatResponse>> {
     let (key, start) = (Key::new(request.primary_lock.clone()), Timestamp(request.start_version));
-    let Some(mut lock) = reader.lock(&key.encoded)?.filter(|lock| lock.start == start) else {
-        let error = Some(error::txn_not_found(start, &key.plain));
-        return Ok(Decided::reply(TxnHeartBeatResponse { error, ..TxnHeartBeatResponse::default() }));
-    };
     let mut writes = Writes::default();
+    let fails =
+        |error| Ok(Decided::reply(TxnHeartBeatResponse { error: Some(error), ..TxnHeartBeatResponse::default() }));
+    let Some(mut lock) = writes.lock_of(reader, &key, start)?.filter(|lock| lock.start == start) else {
+        return fails(error::txn_not_found(start, &key.plain));
+    };
+    if lock.is_shared() {
+        return fails(error::primary_mismatch(&key.plain, &lock));
+    }
     let shortens = crate::mutant!("txn.heartbeat-shortens");
     if lock.ttl_ms < request.advise_lock_ttl || shortens {
         lock.ttl_ms = if shortens { request.advise_lock_ttl.min(1) } else { request.advise_lock_ttl };
@@ -47,10 +51,9 @@ pub fn secondaries(
     }
     let mut writes = Writes::default();
     for key in keys(&request.keys) {
-        let lock = reader.lock(&key.encoded)?;
-        let foreign = match lock {
+        let foreign = match writes.lock_of(reader, &key, start)? {
             Some(lock) if lock.start == start && !lock.is_pessimistic() => {
-                reply.locks.push(error::info(&key.plain, &lock));
+                reply.locks.push(error::info(&key.plain, &Lock { shared: None, ..lock }));
                 continue;
             }
             Some(lock) if lock.start == start => {
@@ -76,8 +79,8 @@ pub fn secondaries(
     Ok(Decided { writes, reply })
 }
 
-/// Returns the locks in `[start, end)` (encoded keys) that `wanted` accepts, in order, and at most `limit` of them (0:
-/// all).
+/// Returns the keys in `[start, end)` (encoded) with locks that `wanted` accepts, in order, and at most `limit` of them
+/// (0: all). Of shared locks, only those that it accepts are there.
 ///
 /// # Errors
 /// The engine's.
@@ -92,6 +95,9 @@ pub fn scan(
         let lock = crate::codec::lock::decode(bytes::Bytes::copy_from_slice(value));
         let pair = lock.and_then(|lock| Ok((Key::of_encoded(bytes::Bytes::copy_from_slice(key))?, lock)));
         match pair {
+            Ok((key, lock)) if lock.is_shared() => {
+                found.extend(only(lock, wanted).map(|lock| (key, lock)));
+            }
             Ok((key, lock)) if wanted(&lock) => found.push((key, lock)),
             Ok(_) => {}
             Err(error) => failed = Some(error),
@@ -99,6 +105,14 @@ pub fn scan(
         if failed.is_some() || (limit != 0 && found.len() >= limit) { Visit::Stop } else { Visit::More }
     })?;
     failed.map_or(Ok(found), Err)
+}
+
+/// Returns those of shared locks that `wanted` accepts; `None` if it accepts none.
+fn only(shared: Lock, wanted: &dyn Fn(&Lock) -> bool) -> Option<Lock> {
+    let closed = shared.shared.as_ref().is_some_and(|shared| shared.closed);
+    let mut each = shared.each().into_iter().filter(|lock| wanted(lock));
+    let first = each.next()?;
+    Some(Lock { shared: Some(Box::new(Shared { others: each.collect(), closed })), ..first })
 }
 
 /// Returns locks as clients know them.

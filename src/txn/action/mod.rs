@@ -62,5 +62,8 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("txn.heartbeat-shortens", "a heartbeat shortens a lock's life"),
     ("txn.lock-ignores-newer", "a pessimistic lock does not look for newer versions"),
     ("gc.lock-below-the-floor", "a transaction may begin below the floor"),
+    ("txn.shared-lock-ends-all", "the end of one of the locks that share a key ends the others"),
+    ("txn.shared-lock-lets-writers-in", "a key that is locked in shared mode is written by others"),
+    ("txn.shared-lock-never-closes", "transactions go on to share a key although another waits to write it"),
     ("txn.lock-force-over-rollback", "a pessimistic lock that is taken by force ignores its transaction's rollback"),
 ];

@@ -171,13 +171,26 @@ fn committed(mode: Mode, request: &PrewriteRequest, commit: Timestamp) -> Prewri
 fn check_form(request: &PrewriteRequest) -> Result<(), KeyError> {
     not_twice(request.mutations.iter().map(|mutation| &mutation.key))?;
     let fits = |mutation: &Mutation| {
-        matches!(Op::try_from(mutation.op), Ok(Op::Put | Op::Del | Op::Lock | Op::Insert | Op::CheckNotExists))
+        matches!(
+            Op::try_from(mutation.op),
+            Ok(Op::Put | Op::Del | Op::Lock | Op::Insert | Op::CheckNotExists | Op::SharedLock)
+        )
     };
     if let Some(wrong) = request.mutations.iter().find(|mutation| !fits(mutation)) {
         return Err(error::abort(format!(
-            "a prewrite cannot have the operation {}: use Put, Del, Lock, Insert or CheckNotExists",
+            "a prewrite cannot have the operation {}: use Put, Del, Lock, SharedLock, Insert or CheckNotExists",
             wrong.op
         )));
+    }
+    if request.mutations.iter().any(|mutation| mutation.op() == Op::SharedLock) {
+        if request.for_update_ts == 0 {
+            return Err(error::abort("an optimistic transaction cannot use SharedLock: lock the key first"));
+        }
+        if mode(request) != Mode::TwoPhase {
+            return Err(error::abort(
+                "a transaction with keys in shared mode commits in two phases: ask for no other way",
+            ));
+        }
     }
     let count = request.mutations.len();
     if request.for_update_ts != 0 && request.pessimistic_actions.len() < count {
@@ -222,7 +235,9 @@ impl Asked<'_> {
         if self.is_pessimistic() && mutation.op() == Op::CheckNotExists {
             return Err(error::abort("a pessimistic transaction cannot use CheckNotExists: lock the key").into());
         }
-        let lock = self.reader.lock(&key.encoded)?;
+        let lock = self.reader.any_lock(&key.encoded)?.map(|lock| lock.seen_by(self.start));
+        let unseen = mutation.op() != Op::SharedLock && crate::mutant!("txn.shared-lock-lets-writers-in");
+        let lock = lock.filter(|lock| !(lock.is_shared() && unseen));
         let has_own = lock.as_ref().is_some_and(|lock| lock.start == self.start);
         let floor = self.reader.floor();
         let is_old = self.start < floor && !crate::mutant!("gc.lock-below-the-floor");
@@ -230,9 +245,18 @@ impl Asked<'_> {
             crate::reach!("txn.prewrite-below-the-floor");
             return self.unless_committed(key, error::below_floor(self.start, floor));
         }
+        if mutation.op() == Op::SharedLock
+            && let Some(error) = self.in_shared_mode(key, lock.as_ref())
+        {
+            return self.unless_committed(key, error);
+        }
         match lock {
+            Some(lock) if lock.start == self.start && lock.is_shared() && mutation.op() != Op::SharedLock => {
+                Err(error::abort("the transaction has locked the key in shared mode: use SharedLock").into())
+            }
             Some(lock) if lock.start != self.start => {
                 let found = match action {
+                    _ if lock.is_shared() => error::locked(&key.plain, &lock),
                     Some(PessimisticAction::DoPessimisticCheck) => {
                         error::pessimistic_lock_not_found(self.start, &key.plain)
                     }
@@ -252,6 +276,15 @@ impl Asked<'_> {
             }
             Some(lock) => Ok(Verdict::Keeps(if lock.is_async() { lock.min_commit } else { Timestamp(0) })),
             None => self.unlocked(key, mutation, action),
+        }
+    }
+
+    /// Returns why a key is not committed in shared mode, if it is not locked in that mode.
+    fn in_shared_mode(&self, key: &Key, lock: Option<&Lock>) -> Option<KeyError> {
+        match lock {
+            Some(lock) if lock.is_shared() && lock.start == self.start => None,
+            Some(lock) if !lock.is_shared() => Some(error::locked(&key.plain, lock)),
+            _ => Some(error::pessimistic_lock_not_found(self.start, &key.plain)),
         }
     }
 
@@ -416,7 +449,7 @@ impl Asked<'_> {
     fn lock(&self, key: &Key, mutation: &Mutation, replaces: Option<Lock>) -> Verdict {
         let kind = match mutation.op() {
             Op::Del => LockKind::Delete,
-            Op::Lock => LockKind::Lock,
+            Op::Lock | Op::SharedLock => LockKind::Lock,
             _ => LockKind::Put,
         };
         let request = self.request;
@@ -433,6 +466,7 @@ impl Asked<'_> {
             lock.for_update = lock.for_update.max(old.for_update);
             lock.min_commit = lock.min_commit.max(old.min_commit);
             lock.rollbacks.clone_from(&old.rollbacks);
+            lock.shared.clone_from(&old.shared);
         }
         if request.use_async_commit {
             let is_primary = key.plain == request.primary_lock;

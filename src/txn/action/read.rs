@@ -217,7 +217,8 @@ fn part(reader: &Reader<'_>, view: &View, range: &Range, page: &mut Page) -> Res
 /// The engine's.
 pub fn everything(read: &dyn crate::engine::Read, key: &Key) -> Result<MvccInfo> {
     let reader = Reader::new(read);
-    let mut info = MvccInfo { lock: reader.lock(&key.encoded)?.map(|lock| stored_lock(&lock)), ..MvccInfo::default() };
+    let mut info =
+        MvccInfo { lock: reader.any_lock(&key.encoded)?.map(|lock| stored_lock(&lock)), ..MvccInfo::default() };
     let mut versions = reader.versions(&key.encoded, Timestamp::MAX)?;
     while let Some((commit, record)) = versions.next()? {
         let op = match record.kind {

@@ -51,7 +51,7 @@ fn one_listed(reader: &Reader<'_>, fates: &Fates, key: &Key, writes: &mut Writes
     for (start, commit) in fates {
         let own = |lock: &Lock| lock.start == *start;
         if reader.fate(&key.encoded, *start)? == Fate::Forgotten
-            && !reader.lock(&key.encoded)?.as_ref().is_some_and(own)
+            && !writes.lock_of(reader, key, *start)?.as_ref().is_some_and(own)
         {
             return Err(error::forgotten(*start).into());
         }
@@ -64,19 +64,23 @@ fn one_listed(reader: &Reader<'_>, fates: &Fates, key: &Key, writes: &mut Writes
 }
 
 fn one(reader: &Reader<'_>, fates: &Fates, key: &Key, writes: &mut Writes) -> Result<(), Failure> {
-    let Some(lock) = reader.lock(&key.encoded)? else { return Ok(()) };
+    let Some(found) = reader.any_lock(&key.encoded)? else { return Ok(()) };
     let foreign = || fates.first_key_value().map(|(_, commit)| *commit);
-    let fate = match fates.get(&lock.start) {
-        None if crate::mutant!("txn.resolve-foreign-lock") => foreign().filter(|commit| commit.0 == 0),
-        fate => fate.copied(),
-    };
-    match fate {
-        None => Ok(()),
-        Some(Timestamp(0)) => Ok(rollback::end_lock(reader, key, &lock, true, writes)?),
-        Some(commit) => {
-            settle::check_commit_ts(reader, key, &lock, commit)?;
-            writes.commit(key, &lock, commit);
-            Ok(())
+    for start in found.each().iter().map(|lock| lock.start) {
+        let fate = match fates.get(&start) {
+            None if crate::mutant!("txn.resolve-foreign-lock") => foreign().filter(|commit| commit.0 == 0),
+            fate => fate.copied(),
+        };
+        let Some(fate) = fate else { continue };
+        // What was ended before it may have shared the key with it.
+        let Some(lock) = writes.lock_of(reader, key, start)? else { return Ok(()) };
+        match fate {
+            Timestamp(0) => rollback::end_lock(reader, key, &lock, true, writes)?,
+            commit => {
+                settle::check_commit_ts(reader, key, &lock, commit)?;
+                writes.commit(key, &lock, commit);
+            }
         }
     }
+    Ok(())
 }

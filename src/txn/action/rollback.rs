@@ -35,8 +35,7 @@ pub fn batch(reader: &Reader<'_>, request: &BatchRollbackRequest) -> Result<Deci
 /// # Errors
 /// The reply's error if it has committed, or the engine's.
 pub(super) fn one(reader: &Reader<'_>, key: &Key, start: Timestamp, writes: &mut Writes) -> Result<(), Failure> {
-    let lock = reader.lock(&key.encoded)?;
-    match lock {
+    match writes.lock_of(reader, key, start)? {
         Some(lock) if lock.start == start => {
             if lock.is_pessimistic()
                 && let Fate::Committed(commit, _) = reader.fate(&key.encoded, start)?
@@ -72,7 +71,7 @@ pub fn cleanup(reader: &Reader<'_>, request: &CleanupRequest) -> Result<Decided<
     let now = Timestamp(request.current_ts);
     let mut writes = Writes::default();
     let mut reply = CleanupResponse::default();
-    match reader.lock(&key.encoded)? {
+    match writes.lock_of(reader, &key, start)? {
         Some(lock) if lock.start == start => {
             let fate = if lock.is_pessimistic() { reader.fate(&key.encoded, start)? } else { Fate::Unknown(None) };
             if let Fate::Committed(commit, _) = fate {
@@ -110,7 +109,7 @@ pub fn pessimistic(
         let own = |lock: &Lock| {
             lock.start.0 == request.start_version && lock.is_pessimistic() && lock.for_update.0 <= request.for_update_ts
         };
-        if let Some(lock) = reader.lock(&key.encoded)?.filter(own) {
+        if let Some(lock) = writes.lock_of(reader, key, Timestamp(request.start_version))?.filter(own) {
             writes.unlock(key, &lock);
         }
     }

@@ -73,7 +73,7 @@ pub(super) fn one(
     commit: Timestamp,
     writes: &mut Writes,
 ) -> Result<(), Failure> {
-    if let Some(lock) = reader.lock(&key.encoded)?.filter(|lock| lock.start == start) {
+    if let Some(lock) = writes.lock_of(reader, key, start)?.filter(|lock| lock.start == start) {
         check_commit_ts(reader, key, &lock, commit)?;
         writes.commit(key, &lock, commit);
         return Ok(());

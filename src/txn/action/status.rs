@@ -15,7 +15,12 @@ use super::{Decided, Key, Writes, rollback};
 pub fn decide(reader: &Reader<'_>, request: &CheckTxnStatusRequest) -> Result<Decided<CheckTxnStatusResponse>> {
     let (key, start) = (Key::new(request.primary_key.clone()), Timestamp(request.lock_ts));
     let mut writes = Writes::default();
-    let reply = match reader.lock(&key.encoded)? {
+    let reply = match writes.lock_of(reader, &key, start)? {
+        // The primary key is not locked in shared mode.
+        Some(lock) if lock.start == start && lock.is_shared() => {
+            let error = Some(error::primary_mismatch(&key.plain, &lock));
+            CheckTxnStatusResponse { error, ..CheckTxnStatusResponse::default() }
+        }
         Some(lock) if lock.start == start => locked(reader, request, &key, lock, &mut writes)?,
         foreign => unlocked(reader, request, &key, foreign, &mut writes)?,
     };

@@ -12,7 +12,7 @@
 //!   locks AT [limit=]              show KEY…                  reset
 //!   floor AT                       collect AT [limit=]
 //! ```
-//! A mutation is `a`, `a=text`, `a=long`, `Del:a`, `Lock:a`, `Insert:a`, `Absent:a`, and may end with `!exist` or `!not`.
+//! A mutation is `a`, `a=text`, `a=long`, `Del:a`, `Lock:a`, `Insert:a`, `Absent:a`, `Share:a`, and may end with `!exist` or `!not`.
 //! Times are in milliseconds; `10+1` is the first timestamp after 10.
 
 use bytes::Bytes;
@@ -132,13 +132,17 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn op_name(op: i32) -> &'static str {
-    ["Put", "Del", "Lock", "R", "Insert", "S", "Absent"].get(op as usize).copied().unwrap_or("?")
+    ["Put", "Del", "Lock", "R", "Insert", "S", "Absent", "Shared"].get(op as usize).copied().unwrap_or("?")
 }
 
 fn lock_text(lock: &LockInfo, with_key: bool) -> String {
     let mut out = op_name(lock.lock_type).to_owned();
     if with_key {
         out += &format!(" {}", text(&lock.key));
+    }
+    if !lock.shared_lock_infos.is_empty() {
+        let each: Vec<String> = lock.shared_lock_infos.iter().map(|lock| lock_text(lock, false)).collect();
+        return out + &format!(" {{{}}}", each.join(", "));
     }
     out += &format!(" {} ttl={}", shown(lock.lock_version), lock.lock_ttl);
     if lock.primary_lock != lock.key {
@@ -206,6 +210,8 @@ fn mutation(word: &str, start: u64, default: Op) -> Mutation {
         "Insert" => Op::Insert,
         "Absent" => Op::CheckNotExists,
         "S" => Op::PessimisticLock,
+        "Share" if default == Op::PessimisticLock => Op::SharedPessimisticLock,
+        "Share" => Op::SharedLock,
         _ => default,
     };
     let assertion = match assertion {
@@ -409,7 +415,10 @@ impl World {
                 self.write(writes);
                 reply
             }
-            Locking::Locked(key, lock) => lock_keys::refused(&request, error::locked(&key.plain, &lock)),
+            Locking::Locked(key, lock, closes) => {
+                self.write(closes);
+                lock_keys::refused(&request, error::locked(&key.plain, &lock))
+            }
         };
         let mut out: Vec<String> = errors(&reply.errors).into_iter().collect();
         for result in &reply.results {
@@ -578,8 +587,11 @@ impl World {
             let key = Key::new(Bytes::copy_from_slice(name.as_bytes()));
             let info = read::everything(&self.engine, &key).expect("the engine works");
             let mut parts = Vec::new();
-            if let Some(lock) = Reader::new(&self.engine).lock(&key.encoded).expect("the engine works") {
+            if let Some(lock) = Reader::new(&self.engine).any_lock(&key.encoded).expect("the engine works") {
                 let mut said = lock_text(&error::info(&key.plain, &lock), false);
+                if lock.shared.as_ref().is_some_and(|shared| shared.closed) {
+                    said += " closed";
+                }
                 for at in &lock.rollbacks {
                     said += &format!(" r={}", shown(at.0));
                 }

@@ -84,8 +84,27 @@ impl Writes {
         self.push(Cf::TxnLock, key.encoded.clone(), Some(lock::encode(lock)));
     }
 
-    /// Removes a lock.
+    /// Returns the lock of the transaction that began at `start`, or else another one of the key, after these changes.
+    ///
+    /// # Errors
+    /// As [`Reader::lock`].
+    pub fn lock_of(&self, reader: &Reader<'_>, key: &Key, start: Timestamp) -> Result<Option<Lock>> {
+        // The changes of a key stand together: those of another transaction at the same key were made just now.
+        let same_key = self.changes.iter().rev().take_while(|change| change.key.starts_with(&key.encoded));
+        let changed = same_key.filter(|change| change.cf == Cf::TxnLock && change.key == key.encoded).next();
+        let found = match changed {
+            Some(change) => change.value.clone().map(lock::decode).transpose()?,
+            None => reader.any_lock(&key.encoded)?,
+        };
+        Ok(found.map(|lock| lock.seen_by(start)))
+    }
+
+    /// Removes a lock. Others that share the key stay.
     pub fn unlock(&mut self, key: &Key, lock: &Lock) {
+        if let Some(rest) = lock.rest().filter(|_| !crate::mutant!("txn.shared-lock-ends-all")) {
+            crate::reach!("txn.shared-lock-leaves-others");
+            return self.lock(key, &rest);
+        }
         self.push(Cf::TxnLock, key.encoded.clone(), None);
         self.released.push((key.clone(), lock.start));
     }
