@@ -19,6 +19,7 @@ use crate::codec::lock::Lock;
 use crate::mvcc::Reader;
 use crate::proto::armilla::raft::Marks;
 use crate::proto::deadlock::WaitForEntry;
+use crate::proto::kvrpcpb::write_conflict::Reason;
 use crate::proto::kvrpcpb::{
     BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest, CheckSecondaryLocksResponse,
     CheckTxnStatusRequest, CheckTxnStatusResponse, CleanupRequest, CleanupResponse, CommitRequest, CommitResponse,
@@ -628,6 +629,8 @@ impl<K: Kv> Txn<K> {
         let shares = request.mutations.iter().all(|mutation| mutation.op() == Op::SharedPessimisticLock);
         let mut timer = pin!(self.kv.sleep(wait));
         let mut baton: Option<Baton> = None;
+        // The key and the lock that it has waited for, if that or its own is shared.
+        let mut behind: Option<(Key, Timestamp)> = None;
         loop {
             let latches = self.latch(&keys).await;
             let seen = route.read().await?;
@@ -635,6 +638,13 @@ impl<K: Kv> Txn<K> {
             let (key, lock) = match self.decide(&seen, move |reader| lock_keys::decide(reader, &own.0)).await? {
                 Locking::Done(decided) => {
                     let decided = *decided;
+                    // As in TiKV, the client asks again at a new timestamp.
+                    if let Some((key, other)) = behind.filter(|_| decided.reply.errors.is_empty()) {
+                        let start = Timestamp(request.start_version);
+                        let (other, primary) = ((other, Timestamp(0)), &request.primary_lock);
+                        let conflict = error::conflict(start, other, &key.plain, primary, Reason::PessimisticRetry);
+                        return Ok(lock_keys::refused(request, conflict));
+                    }
                     let has_locked = !decided.writes.is_empty();
                     self.write(&route, &progress, decided.writes, seen.fence).await?;
                     if let Some(baton) = baton.filter(|_| has_locked) {
@@ -661,6 +671,8 @@ impl<K: Kv> Txn<K> {
             };
             drop(latches);
             crate::reach!("txn.waits-for-a-lock");
+            behind =
+                (!lock_keys::is_forced(request) && (shares || lock.is_shared())).then(|| (key.clone(), lock.start));
             let woken = {
                 let Place { waiter, reported, .. } = &mut place;
                 let (turn, circle) = (pin!(waiter.turn()), pin!(circle(reported)));

@@ -45,7 +45,8 @@ pub(super) struct Baton {
 }
 
 impl Waiting {
-    /// Joins the queue of a key (encoded); `shares` says whether it is wanted in shared mode. Must be called while the key's latch is held: then no release is missed.
+    /// Joins the queue of a key (encoded); `shares` says whether it is wanted in shared mode. Must be called while the
+    /// key's latch is held: then no release is missed.
     ///
     /// # Errors
     /// [`Error::Busy`] if too many wait.
@@ -121,7 +122,7 @@ impl Drop for Waiter {
 
 impl Baton {
     /// Keeps the baton: the key is locked again, and its next release wakes the next waiter. If it is locked in shared
-    /// mode (`shares`), whoever comes next and wants to share it has its turn at once.
+    /// mode (`shares`), the next waiter has its turn at once if it wants to share it.
     pub(super) fn keep(mut self, shares: bool) {
         let key = std::mem::take(&mut self.key);
         if shares {

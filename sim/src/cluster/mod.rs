@@ -115,6 +115,8 @@ pub struct Machine {
     identity: Option<Vec<u8>>,
     /// The placement driver may have removed the store, which then must say so and stop.
     may_be_removed: bool,
+    /// Whether that was so when its disk was replaced: until its new store is known, the old one is taken for it.
+    was_removable: bool,
     /// A copy of the disk and of the engine's data.
     copy: Option<(SimDisk, SimStorage)>,
     /// The disk is full.
@@ -149,9 +151,10 @@ impl Machine {
         self.lost.is_none() && self.copy.is_none() && self.identity.is_none() && self.swapped_with.is_none()
     }
 
-    /// Returns whether the placement driver may have removed the machine's store.
-    pub fn is_removable(&self) -> bool {
-        self.may_be_removed
+    /// Returns whether the placement driver may have removed the machine's store, or the one before its disk was
+    /// replaced.
+    pub fn may_have_been_removed(&self) -> bool {
+        self.may_be_removed || self.was_removable
     }
 
     /// Returns the handle of the node's replicas, if the process has started.
@@ -284,6 +287,7 @@ impl Cluster {
                 armed: Armed::No,
                 lost: None,
                 may_be_removed: false,
+                was_removable: false,
                 copy: None,
                 identity: None,
                 swapped_with: None,
@@ -456,6 +460,7 @@ impl Cluster {
             machine.handle.disk().wipe();
             machine.home.wipe();
             machine.lost = None;
+            machine.was_removable |= machine.may_be_removed;
             machine.may_be_removed = false;
             machine.wiped = true;
         });

@@ -21,7 +21,7 @@ use crate::rt::rng::Rng;
 use crate::types::limits::{CLIENT_SCAN_PAIRS_MAX, KEY_BYTES_MAX};
 
 use super::channels::{Addresses, Channels};
-use super::error::Result;
+use super::error::{Error, Result};
 use super::pd::PdClient;
 use super::region_cache::RegionCache;
 use super::space::Space;
@@ -332,7 +332,12 @@ impl RawClient {
             Ok(reply) => return Ok(reply.regions.first().map(|new| new.id)),
             Err(error) => error,
         };
-        // An earlier attempt, or another client, may have made the boundary.
+        // An earlier attempt, or another client, may have made the boundary. The store that refused this one has said
+        // so; the placement driver may hear of it later.
+        let known = self.shared.cache.lock().expect("no holder panics").locate(key);
+        if matches!(error, Error::Refused(_)) && known.is_some_and(|known| known.region.start_key == *key) {
+            return Ok(None);
+        }
         let found = self.shared.pd.get_region(key).await?;
         if found.is_some_and(|found| found.region.start_key == *key) { Ok(None) } else { Err(error) }
     }

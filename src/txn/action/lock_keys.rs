@@ -20,8 +20,8 @@ use super::{Decided, Key, Writes, not_twice};
 pub enum Locking {
     /// It is decided.
     Done(Box<Decided<PessimisticLockResponse>>),
-    /// Other transactions have locked a key. The request may wait for them; nothing of it is kept. What is written before
-    /// says that no more transactions are to join those that share the key.
+    /// Other transactions have locked a key. The request may wait for them; nothing of it is kept. What is written
+    /// before says that no more transactions are to join those that share the key.
     Locked(Key, Box<Lock>, Writes),
 }
 

@@ -113,7 +113,7 @@ impl Run {
         // A replacement may have happened although its answer was lost.
         let removed = |node: u64| {
             let is_told = told.get(&node).is_some_and(|why| why.contains("was removed from the cluster"));
-            is_told || self.cluster.with(node, |machine| machine.is_removable())
+            is_told || self.cluster.with(node, |machine| machine.may_have_been_removed())
         };
         living.retain(|store| node_of.get(store).is_none_or(|node| !removed(*node)));
         match self.monitor.with(|observed| observed.settings.differs(&set, &living)) {
