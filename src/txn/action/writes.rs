@@ -90,8 +90,8 @@ impl Writes {
     /// As [`Reader::lock`].
     pub fn lock_of(&self, reader: &Reader<'_>, key: &Key, start: Timestamp) -> Result<Option<Lock>> {
         // The changes of a key stand together: those of another transaction at the same key were made just now.
-        let same_key = self.changes.iter().rev().take_while(|change| change.key.starts_with(&key.encoded));
-        let changed = same_key.filter(|change| change.cf == Cf::TxnLock && change.key == key.encoded).next();
+        let mut same_key = self.changes.iter().rev().take_while(|change| change.key.starts_with(&key.encoded));
+        let changed = same_key.find(|change| change.cf == Cf::TxnLock && change.key == key.encoded);
         let found = match changed {
             Some(change) => change.value.clone().map(lock::decode).transpose()?,
             None => reader.any_lock(&key.encoded)?,
