@@ -424,6 +424,7 @@ BLOCKS = [
     ("docs/clients.md", "import tikv", python),
     ("docs/clients.md", "from tikv_client import TransactionClient", python),
     ("docs/clients.md", "use tikv_client::RawClient", not_run("tests/compat.rs makes the same calls with that crate")),
+    ("docs/clients.md", "let config = tikv_client::Config", not_run("tests/compat/keyspaces.rs makes the same calls with that crate")),
     ("docs/clients.md", "package main", go),
     ("docs/clients.md", "<dependency>", same_dependencies),
     ("docs/clients.md", "import org.tikv", not_run("tests/clients/java makes the same calls with that client")),
