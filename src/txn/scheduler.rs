@@ -88,6 +88,8 @@ enum Stage {
     Deciding,
     /// It may have proposed something.
     Writing,
+    /// The same, but its caller has stopped waiting.
+    Orphaned,
     /// Its caller has stopped waiting before that: it must not go on.
     GivenUp,
 }
@@ -114,10 +116,20 @@ impl Progress {
         Ok(())
     }
 
+    /// Goes back to deciding, after a write that is known to have happened and that changes nothing for the caller.
+    fn decide_again(&self) {
+        let mut stage = self.0.lock().expect("no holder panics");
+        *stage = match *stage {
+            Stage::Deciding | Stage::Writing => Stage::Deciding,
+            Stage::Orphaned | Stage::GivenUp => Stage::GivenUp,
+        };
+    }
+
     /// Gives the request up. Returns the error for its caller.
     fn give_up(&self) -> Error {
         let mut stage = self.0.lock().expect("no holder panics");
-        if *stage == Stage::Writing {
+        if matches!(*stage, Stage::Writing | Stage::Orphaned) {
+            *stage = Stage::Orphaned;
             return Error::Unknown("no quorum answered in time".into());
         }
         *stage = Stage::GivenUp;
@@ -655,6 +667,7 @@ impl<K: Kv> Txn<K> {
                 }
                 Locking::Locked(key, lock, closes) => {
                     self.write(&route, &progress, closes, seen.fence).await?;
+                    progress.decide_again();
                     (key, lock)
                 }
             };
