@@ -42,7 +42,7 @@ impl Space {
     }
 
     /// Returns the API version as requests carry it.
-    pub(super) fn api_version(self) -> i32 {
+    pub fn api_version(self) -> i32 {
         match self.api() {
             Api::V1 => ApiVersion::V1 as i32,
             Api::V2 => ApiVersion::V2 as i32,

@@ -235,12 +235,17 @@ fn encode_one(lock: &Lock) -> Bytes {
     out.freeze()
 }
 
+/// Returns whether the stored form is one of locks in shared mode.
+pub fn is_shared(stored: &[u8]) -> bool {
+    stored.first() == Some(&SHARED)
+}
+
 /// Decodes what is stored of the locks of a key. Returns the oldest one if they are shared.
 ///
 /// # Errors
 /// [`crate::types::Error::Corruption`].
 pub fn decode(stored: Bytes) -> Result<Lock> {
-    if stored.first() != Some(&SHARED) {
+    if !is_shared(&stored) {
         return decode_one(stored);
     }
     let mut fields = Fields::new(&stored, "shared lock");

@@ -111,6 +111,14 @@ impl<'a> Reader<'a> {
         Ok(self.any_lock(key)?.filter(|lock| !lock.is_shared()))
     }
 
+    /// Returns the lock of the transaction that began at `start`, or else another one of the key.
+    ///
+    /// # Errors
+    /// As [`Reader::lock`].
+    pub fn lock_of(&self, key: &[u8], start: Timestamp) -> Result<Option<Lock>> {
+        Ok(self.any_lock(key)?.map(|lock| lock.seen_by(start)))
+    }
+
     /// Returns the lock of a key, or the oldest one if they are shared.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 
+use crate::codec::lock;
 use crate::engine::Cf;
 use crate::proto::armilla::raft::region_command::Op;
 use crate::proto::armilla::raft::region_reply::Outcome;
@@ -59,6 +60,7 @@ pub fn encode(header: CommandHeader, op: Op) -> Command {
 /// Returns the version of the protocol that introduced an operation.
 pub fn since(op: &Op) -> u32 {
     match op {
+        Op::Write(write) if write.changes.iter().any(shares_a_key) => version::SHARED_LOCKS,
         Op::Write(write) if write.changes.iter().any(is_transactional) => version::TRANSACTIONS,
         Op::Write(_) | Op::Cas(_) | Op::Collect(_) => 1,
         Op::Split(_) => version::SPLITS,
@@ -71,6 +73,11 @@ pub fn since(op: &Op) -> u32 {
         | Op::ForgetAbsorbed(_) => version::MERGES,
         Op::CollectVersions(_) | Op::DeleteVersions(_) => version::SAFE_POINTS,
     }
+}
+
+/// Returns whether a change sets locks in shared mode.
+fn shares_a_key(change: &Change) -> bool {
+    change.cf == Cf::TxnLock as u32 && change.value.as_deref().is_some_and(lock::is_shared)
 }
 
 /// Returns whether a change is one of transactional data.
@@ -156,5 +163,28 @@ fn decode(reply: Bytes) -> Result<Option<Outcome>> {
         Some(Outcome::Refused(why)) => Err(Error::Invalid(why)),
         Some(Outcome::Merging(region)) => Err(Error::Merging(GroupId(region))),
         done => Ok(done),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: an operation is proposed only once every node knows it. Method: a table.
+    use super::*;
+    use crate::codec::lock::{Lock, LockKind, Shared, encode};
+    use crate::types::Timestamp;
+
+    #[test]
+    fn operations_need_the_version_that_introduced_them() {
+        let one = Lock::new(LockKind::Pessimistic, "pk".into(), Timestamp(10), 200);
+        let shared = Lock { shared: Some(Box::new(Shared::default())), ..one.clone() };
+        let key = || Bytes::from_static(b"k");
+        for (change, since_then) in [
+            (put(Cf::RawDefault, key(), Bytes::from_static(b"H")), 1),
+            (put(Cf::TxnLock, key(), encode(&one)), version::TRANSACTIONS),
+            (put(Cf::TxnLock, key(), encode(&shared)), version::SHARED_LOCKS),
+            (delete(Cf::TxnLock, key()), version::TRANSACTIONS),
+        ] {
+            assert_eq!(since(&write(vec![change.clone()])), since_then, "{change:?}");
+        }
     }
 }

@@ -59,7 +59,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "a store that restarts without its reserve does not know that it was nearly full",
     ),
     ("store.boundary-among-versions", "a region is split at a raw key that lies among the versions of another key"),
-    ("store.version-not-awaited", "a region is split before every node knows how to"),
+    ("store.version-not-awaited", "a command is replicated before every node knows it"),
     (
         "store.passes-leaders-to-and-fro",
         "two stores with very little free space hand each other the same leaders at once",

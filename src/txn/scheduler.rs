@@ -659,8 +659,9 @@ impl<K: Kv> Txn<K> {
                     }
                     let has_locked = !decided.writes.is_empty();
                     self.write(&route, &progress, decided.writes, seen.fence).await?;
-                    if let Some(baton) = baton.filter(|_| has_locked) {
-                        baton.keep(shares);
+                    // Behind a lock that it shares, the next one may share it too.
+                    if let Some(baton) = baton.filter(|_| has_locked && !shares) {
+                        baton.keep();
                     }
                     drop(latches);
                     return Ok(decided.reply);
@@ -672,13 +673,13 @@ impl<K: Kv> Txn<K> {
                 }
             };
             if let Some(baton) = baton.take() {
-                baton.keep(false);
+                baton.keep();
             }
             let refused = lock_keys::refused(request, error::locked(&key.plain, &lock));
             if wait.is_zero() || request.wait_timeout < 0 {
                 return Ok(refused);
             }
-            let mut place = match self.queue(request, tag, (&key, shares), &lock)? {
+            let mut place = match self.queue(request, tag, &key, &lock)? {
                 Ok(place) => place,
                 Err(deadlock) => return Ok(lock_keys::refused(request, deadlock)),
             };
@@ -707,7 +708,7 @@ impl<K: Kv> Txn<K> {
         &self,
         request: &PessimisticLockRequest,
         tag: &bytes::Bytes,
-        (key, shares): (&Key, bool),
+        key: &Key,
         lock: &Lock,
     ) -> Result<Result<Place, crate::proto::kvrpcpb::KeyError>> {
         let start = Timestamp(request.start_version);
@@ -724,7 +725,7 @@ impl<K: Kv> Txn<K> {
             let entry = deadlock::entry(start, holder, &key.plain, tag);
             reported.push(self.shared.parked.add(entry, self.kv.now()));
         }
-        let waiter = self.shared.waiting.join(&key.encoded, start, shares)?;
+        let waiter = self.shared.waiting.join(&key.encoded, start)?;
         Ok(Ok(Place { waiter, reported, _edges: edges }))
     }
 }

@@ -16,16 +16,9 @@ pub(super) struct Waiting(Arc<Mutex<Table>>);
 #[derive(Debug, Default)]
 struct Table {
     /// By key, then by age.
-    keys: BTreeMap<Bytes, BTreeMap<(Timestamp, u64), Waits>>,
+    keys: BTreeMap<Bytes, BTreeMap<(Timestamp, u64), oneshot::Sender<Baton>>>,
     count: usize,
     next: u64,
-}
-
-#[derive(Debug)]
-struct Waits {
-    /// Whether it shares the key with others who do.
-    shares: bool,
-    turn: oneshot::Sender<Baton>,
 }
 
 /// A place in the queue of a key. Dropping it leaves the queue.
@@ -45,12 +38,11 @@ pub(super) struct Baton {
 }
 
 impl Waiting {
-    /// Joins the queue of a key (encoded); `shares` says whether it is wanted in shared mode. Must be called while the
-    /// key's latch is held: then no release is missed.
+    /// Joins the queue of a key (encoded). Must be called while the key's latch is held: then no release is missed.
     ///
     /// # Errors
     /// [`Error::Busy`] if too many wait.
-    pub(super) fn join(&self, key: &Bytes, start: Timestamp, shares: bool) -> Result<Waiter> {
+    pub(super) fn join(&self, key: &Bytes, start: Timestamp) -> Result<Waiter> {
         let mut table = self.0.lock().expect("no holder panics");
         if table.count >= TXN_WAITERS_MAX {
             return Err(Error::Busy(format!("{TXN_WAITERS_MAX} transactions wait for locks on this store")));
@@ -58,35 +50,30 @@ impl Waiting {
         table.count += 1;
         table.next += 1;
         let place = (start, table.next);
-        let (turn, woken) = oneshot::channel();
-        table.keys.entry(key.clone()).or_default().insert(place, Waits { shares, turn });
+        let (sender, woken) = oneshot::channel();
+        table.keys.entry(key.clone()).or_default().insert(place, sender);
         Ok(Waiter { waiting: self.clone(), key: key.clone(), place, woken })
     }
 
     /// Wakes the oldest transaction that waits for a key (encoded), which nobody locks any more.
     pub(super) fn wake(&self, key: &Bytes) {
-        self.wake_if(key, |_| true);
-    }
-
-    /// Wakes the oldest transaction that waits for a key (encoded), if it is such a one.
-    fn wake_if(&self, key: &Bytes, is_fit: impl Fn(&Waits) -> bool) {
         if crate::mutant!("txn.wait-lost-wakeup") {
             return;
         }
         let first = {
             let mut table = self.0.lock().expect("no holder panics");
             let Some(queue) = table.keys.get_mut(key) else { return };
-            let first = queue.first_entry().filter(|first| is_fit(first.get())).map(|first| first.remove_entry());
+            let first = queue.pop_first();
             if queue.is_empty() {
                 table.keys.remove(key);
             }
             table.count -= usize::from(first.is_some());
             first
         };
-        if let Some((_, waits)) = first {
+        if let Some((_, sender)) = first {
             crate::reach!("txn.waiter-woken");
             // If it has just stopped waiting, the baton comes back, and passes itself on.
-            drop(waits.turn.send(Baton { waiting: self.clone(), key: key.clone() }));
+            drop(sender.send(Baton { waiting: self.clone(), key: key.clone() }));
         }
     }
 
@@ -121,13 +108,9 @@ impl Drop for Waiter {
 }
 
 impl Baton {
-    /// Keeps the baton: the key is locked again, and its next release wakes the next waiter. If it is locked in shared
-    /// mode (`shares`), the next waiter has its turn at once if it wants to share it.
-    pub(super) fn keep(mut self, shares: bool) {
-        let key = std::mem::take(&mut self.key);
-        if shares {
-            self.waiting.wake_if(&key, |waits| waits.shares);
-        }
+    /// Keeps the baton: the key is locked again, and its next release wakes the next waiter.
+    pub(super) fn keep(mut self) {
+        self.key = Bytes::new();
     }
 }
 
@@ -153,8 +136,7 @@ mod tests {
     #[test]
     fn the_oldest_is_first_and_turns_are_passed_on() {
         let (waiting, key) = (Waiting::default(), Bytes::from_static(b"k"));
-        let [mut young, mut old, mut gone] =
-            [9, 3, 5].map(|start| waiting.join(&key, Timestamp(start), false).unwrap());
+        let [mut young, mut old, mut gone] = [9, 3, 5].map(|start| waiting.join(&key, Timestamp(start)).unwrap());
         waiting.wake(&key);
         assert!(turn(&mut young).is_none() && turn(&mut gone).is_none());
         let baton = turn(&mut old).expect("its turn");
@@ -163,24 +145,10 @@ mod tests {
         drop(gone);
         let baton = turn(&mut young).expect("it was passed on");
         assert_eq!(waiting.count(), 0);
-        let mut late = waiting.join(&key, Timestamp(1), false).unwrap();
-        baton.keep(false);
+        let mut late = waiting.join(&key, Timestamp(1)).unwrap();
+        baton.keep();
         assert!(turn(&mut late).is_none(), "the key is locked again");
         drop(late);
         assert!(waiting.0.lock().unwrap().keys.is_empty());
-    }
-
-    #[test]
-    fn those_who_share_a_key_go_together() {
-        let (waiting, key) = (Waiting::default(), Bytes::from_static(b"k"));
-        let join = |start, shares| waiting.join(&key, Timestamp(start), shares).unwrap();
-        let (mut one, mut two, mut writer, mut late) = (join(1, true), join(2, true), join(3, false), join(4, true));
-        waiting.wake(&key);
-        turn(&mut one).expect("the oldest").keep(true);
-        turn(&mut two).expect("it shares").keep(true);
-        assert!(turn(&mut writer).is_none() && turn(&mut late).is_none(), "a writer comes first");
-        waiting.wake(&key);
-        turn(&mut writer).expect("its turn").keep(false);
-        assert!(turn(&mut late).is_none());
     }
 }

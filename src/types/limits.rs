@@ -281,6 +281,8 @@ pub const COLLECT_KEYS_MAX: usize = 256;
 pub const COLLECT_KEY_BYTES_FULL: usize = 256 << 10;
 /// How many pairs one search for expired values reads.
 pub const COLLECT_LOOKS_MAX: usize = 1024;
+/// Bytes of the locks that share a key from which no other joins them: each that joins writes all of them again.
+pub const SHARED_LOCKS_BYTES_FULL: usize = 64 << 10;
 /// How many keyspaces a cluster may have.
 pub const KEYSPACES_MAX: usize = 16 << 10;
 /// Bytes of a keyspace's name.

@@ -32,7 +32,7 @@ pub const TIKV_VERSION: &str = "8.5.0";
 /// | 8 | `PdCommand.change_settings` and `PdCommand.replace_store` |
 /// | 9 | transactional writes; removals of stores that are taken back; the schedulers that shuffle |
 /// | 10 | `RegionCommand.collect_versions` and `PdCommand.change_safe_points` |
-/// | 11 | `PdCommand.put_keyspace`; API V2, with which a cluster is founded |
+/// | 11 | `PdCommand.change_keyspace`; API V2, with which a cluster is founded; locks in shared mode |
 pub const PROTOCOL: u32 = 11;
 
 /// The version of the protocol that introduced splits of regions.
@@ -64,6 +64,9 @@ pub const SAFE_POINTS: u32 = 10;
 
 /// The version of the protocol that introduced keyspaces.
 pub const KEYSPACES: u32 = 11;
+
+/// The version of the protocol that introduced locks in shared mode.
+pub const SHARED_LOCKS: u32 = 11;
 
 /// Armilla's own version, in the form in which `Store.git_hash` and `Member.git_hash` carry it.
 pub const BUILD: &str = concat!("armilla-", env!("CARGO_PKG_VERSION"));

@@ -21,7 +21,7 @@ use crate::cluster::monitor::Monitor;
 use crate::cluster::{Cluster, Death};
 use crate::oracle::settings::{About, Value};
 use crate::oracle::ttl::WallClocks;
-use crate::plan::keys::{boundary as boundary_key, wire_version};
+use crate::plan::keys::boundary as boundary_key;
 
 /// Everything that a fault may act on or must report to.
 pub struct Context {
@@ -268,7 +268,7 @@ impl Context {
             region_id: region.id,
             region_epoch: region.region_epoch,
             peer: Some(peer),
-            api_version: wire_version(self.space),
+            api_version: self.space.api_version(),
             ..kvrpcpb::Context::default()
         };
         if self.space.api() == Api::V2 {

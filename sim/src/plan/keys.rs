@@ -2,16 +2,6 @@
 
 use armilla::client::Space;
 use armilla::codec::keyspace::Mode;
-use armilla::proto::kvrpcpb::ApiVersion;
-use armilla::types::Api;
-
-/// Returns the API version that requests for these keys carry.
-pub fn wire_version(space: Space) -> i32 {
-    match space.api() {
-        Api::V1 => ApiVersion::V1 as i32,
-        Api::V2 => ApiVersion::V2 as i32,
-    }
-}
 
 /// Returns the key with this number.
 pub fn key(number: u32) -> bytes::Bytes {

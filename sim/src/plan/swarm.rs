@@ -3,6 +3,7 @@
 //! likely.
 
 use armilla::rt::rng::Rng;
+use armilla::types::version;
 use serde_json::json;
 use toml::{Table, Value};
 
@@ -45,6 +46,8 @@ const P_LATE_IN_TURN: f64 = 0.7;
 const PROTOCOL_STORIES: [&str; 2] = ["leader-to-and-fro", "split-and-merge"];
 /// Sites between two steps of transactions, one of which is armed then.
 const PROTOCOL_SITES: [&str; 3] = ["txn.late-write", "mvcc.small-batch", "txn.slow-guard"];
+/// Probability that nodes which are held at an older version of the protocol know all but the locks in shared mode.
+const P_ALMOST_NEWEST: f64 = 0.4;
 /// Probability that the cluster is founded with API V2.
 const P_API_V2: f64 = 0.1;
 /// Probability that a store loses its data or a part of it.
@@ -133,6 +136,9 @@ pub fn plan(seed: u64) -> Plan {
     if faults.iter().any(|fault| fault.kind == process::Kind::OldCopy { identity: true }.into()) {
         // The first version of the protocol does not remember runs: an older copy is never told to stop.
         knobs.config["pd"]["protocol_max"] = Value::Integer(0);
+    }
+    if knobs.settings().pd.protocol_max != 0 && Rng::fork(seed, "held version").chance(P_ALMOST_NEWEST) {
+        knobs.config["pd"]["protocol_max"] = Value::Integer(i64::from(version::SHARED_LOCKS) - 1);
     }
     if knobs.settings().pd.protocol_max == 0 && Rng::fork(seed, "api").chance(P_API_V2) {
         knobs.config.insert("api_version".to_owned(), Value::Integer(2));

@@ -26,7 +26,6 @@ use tonic::Status;
 
 use crate::oracle::Violation;
 use crate::plan::key;
-use crate::plan::keys::wire_version;
 use crate::workload::insider::Insider;
 
 /// How far ahead a version is that no split reaches while a request is under way.
@@ -260,7 +259,7 @@ impl BadRequests {
             region_id: region.id,
             region_epoch: region.region_epoch,
             peer: Some(peer),
-            api_version: wire_version(self.space()),
+            api_version: self.space().api_version(),
             ..Context::default()
         }
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::codec::lock::{Lock, LockKind, Shared};
+use crate::codec::lock::{self, Lock, LockKind, Shared};
 use crate::codec::record::Record;
 use crate::mvcc::{Fate, Reader};
 use crate::proto::kvrpcpb::write_conflict::Reason;
@@ -10,6 +10,7 @@ use crate::proto::kvrpcpb::{
     Assertion, KeyError, Mutation, Op, PessimisticLockKeyResult, PessimisticLockKeyResultType as Kind,
     PessimisticLockRequest, PessimisticLockResponse, PessimisticLockWakeUpMode,
 };
+use crate::types::limits::SHARED_LOCKS_BYTES_FULL;
 use crate::types::{Result, Timestamp};
 
 use super::error::{self, Failure, told};
@@ -70,8 +71,8 @@ pub fn decide(reader: &Reader<'_>, request: &PessimisticLockRequest) -> Result<L
     for mutation in &request.mutations {
         let key = Key::new(mutation.key.clone());
         let wants_shared = mutation.op() == Op::SharedPessimisticLock;
-        let lock = match writes.lock_of(reader, &key, start)? {
-            Some(lock) if !fits(&lock, start, wants_shared) => return Ok(locked(key, lock, start)),
+        let lock = match reader.lock_of(&key.encoded, start)? {
+            Some(lock) if !fits(&lock, start, wants_shared) => return Ok(locked(key, lock, start, wants_shared)),
             lock => lock,
         };
         match told(one(reader, request, (&key, mutation), lock, &mut writes))? {
@@ -88,20 +89,21 @@ fn fits(lock: &Lock, start: Timestamp, wants_shared: bool) -> bool {
     match &lock.shared {
         None => own && !wants_shared,
         Some(_) if !wants_shared => crate::mutant!("txn.shared-lock-lets-writers-in"),
-        Some(shared) => own || !shared.closed || crate::mutant!("txn.shared-lock-never-closes"),
+        Some(shared) if shared.closed => own || crate::mutant!("txn.shared-lock-never-closes"),
+        Some(_) => own || lock::encode(lock).len() < SHARED_LOCKS_BYTES_FULL,
     }
 }
 
-/// Returns that a key is locked. No others join those that share it, so that it becomes free.
-fn locked(key: Key, lock: Lock, start: Timestamp) -> Locking {
+/// Returns that a key is locked. If this request is not to share it, no others join those that do, so that it becomes
+/// free.
+fn locked(key: Key, mut lock: Lock, start: Timestamp, wants_shared: bool) -> Locking {
     let mut writes = Writes::default();
-    let mut lock = lock;
-    if let Some(shared) = lock.shared.as_mut().filter(|shared| !shared.closed) {
+    if let Some(shared) = lock.shared.as_mut().filter(|shared| !shared.closed && !wants_shared) {
         shared.closed = true;
         crate::reach!("txn.shared-lock-closed");
         writes.lock(&key, &lock);
     }
-    // Whoever waits does not wait for itself.
+    // A transaction does not wait for itself.
     if lock.start == start
         && let Some(others) = lock.rest()
     {

@@ -17,15 +17,15 @@ use super::{Decided, Key, Writes, keys, not_twice};
 /// The engine's.
 pub fn heartbeat(reader: &Reader<'_>, request: &TxnHeartBeatRequest) -> Result<Decided<TxnHeartBeatResponse>> {
     let (key, start) = (Key::new(request.primary_lock.clone()), Timestamp(request.start_version));
-    let mut writes = Writes::default();
     let fails =
         |error| Ok(Decided::reply(TxnHeartBeatResponse { error: Some(error), ..TxnHeartBeatResponse::default() }));
-    let Some(mut lock) = writes.lock_of(reader, &key, start)?.filter(|lock| lock.start == start) else {
+    let Some(mut lock) = reader.lock_of(&key.encoded, start)?.filter(|lock| lock.start == start) else {
         return fails(error::txn_not_found(start, &key.plain));
     };
     if lock.is_shared() {
         return fails(error::primary_mismatch(&key.plain, &lock));
     }
+    let mut writes = Writes::default();
     let shortens = crate::mutant!("txn.heartbeat-shortens");
     if lock.ttl_ms < request.advise_lock_ttl || shortens {
         lock.ttl_ms = if shortens { request.advise_lock_ttl.min(1) } else { request.advise_lock_ttl };
@@ -51,7 +51,7 @@ pub fn secondaries(
     }
     let mut writes = Writes::default();
     for key in keys(&request.keys) {
-        let foreign = match writes.lock_of(reader, &key, start)? {
+        let foreign = match reader.lock_of(&key.encoded, start)? {
             Some(lock) if lock.start == start && !lock.is_pessimistic() => {
                 reply.locks.push(error::info(&key.plain, &Lock { shared: None, ..lock }));
                 continue;

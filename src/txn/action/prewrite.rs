@@ -235,7 +235,7 @@ impl Asked<'_> {
         if self.is_pessimistic() && mutation.op() == Op::CheckNotExists {
             return Err(error::abort("a pessimistic transaction cannot use CheckNotExists: lock the key").into());
         }
-        let lock = self.reader.any_lock(&key.encoded)?.map(|lock| lock.seen_by(self.start));
+        let lock = self.reader.lock_of(&key.encoded, self.start)?;
         let unseen = mutation.op() != Op::SharedLock && crate::mutant!("txn.shared-lock-lets-writers-in");
         let lock = lock.filter(|lock| !(lock.is_shared() && unseen));
         let has_own = lock.as_ref().is_some_and(|lock| lock.start == self.start);

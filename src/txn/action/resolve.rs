@@ -66,14 +66,16 @@ fn one_listed(reader: &Reader<'_>, fates: &Fates, key: &Key, writes: &mut Writes
 fn one(reader: &Reader<'_>, fates: &Fates, key: &Key, writes: &mut Writes) -> Result<(), Failure> {
     let Some(found) = reader.any_lock(&key.encoded)? else { return Ok(()) };
     let foreign = || fates.first_key_value().map(|(_, commit)| *commit);
-    for start in found.each().iter().map(|lock| lock.start) {
+    let starts: Vec<Timestamp> = found.each().iter().map(|lock| lock.start).collect();
+    let mut left = Some(found);
+    for start in starts {
         let fate = match fates.get(&start) {
             None if crate::mutant!("txn.resolve-foreign-lock") => foreign().filter(|commit| commit.0 == 0),
             fate => fate.copied(),
         };
         let Some(fate) = fate else { continue };
-        // What was ended before it may have shared the key with it.
-        let Some(lock) = writes.lock_of(reader, key, start)? else { return Ok(()) };
+        let Some(lock) = left.take().map(|left| left.seen_by(start)) else { return Ok(()) };
+        left = lock.rest();
         match fate {
             Timestamp(0) => rollback::end_lock(reader, key, &lock, true, writes)?,
             commit => {

@@ -71,7 +71,7 @@ pub fn cleanup(reader: &Reader<'_>, request: &CleanupRequest) -> Result<Decided<
     let now = Timestamp(request.current_ts);
     let mut writes = Writes::default();
     let mut reply = CleanupResponse::default();
-    match writes.lock_of(reader, &key, start)? {
+    match reader.lock_of(&key.encoded, start)? {
         Some(lock) if lock.start == start => {
             let fate = if lock.is_pessimistic() { reader.fate(&key.encoded, start)? } else { Fate::Unknown(None) };
             if let Fate::Committed(commit, _) = fate {

@@ -15,7 +15,7 @@ use super::{Decided, Key, Writes, rollback};
 pub fn decide(reader: &Reader<'_>, request: &CheckTxnStatusRequest) -> Result<Decided<CheckTxnStatusResponse>> {
     let (key, start) = (Key::new(request.primary_key.clone()), Timestamp(request.lock_ts));
     let mut writes = Writes::default();
-    let reply = match writes.lock_of(reader, &key, start)? {
+    let reply = match reader.lock_of(&key.encoded, start)? {
         // The primary key is not locked in shared mode.
         Some(lock) if lock.start == start && lock.is_shared() => {
             let error = Some(error::primary_mismatch(&key.plain, &lock));

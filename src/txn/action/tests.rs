@@ -31,6 +31,7 @@ use crate::mvcc::{Reader, garbage};
 use crate::proto::armilla::raft::Marks;
 use crate::proto::kvrpcpb::*;
 use crate::types::Timestamp;
+use crate::types::limits::SHARED_LOCKS_BYTES_FULL;
 
 const FOLDER: &str = "src/txn/action/scripts";
 
@@ -609,6 +610,35 @@ impl World {
             format!("{name}: {}", if parts.is_empty() { "nothing".into() } else { parts.join(" | ") })
         };
         names.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Goal: what is written for each transaction that joins a shared lock is bounded. Method: transactions join until one is
+/// told to wait; the others go on.
+#[test]
+fn a_key_is_shared_up_to_a_limit() {
+    let world = World::new();
+    let key = Key::new("k".into());
+    for start in 1.. {
+        let request = PessimisticLockRequest {
+            mutations: vec![Mutation {
+                op: Op::SharedPessimisticLock as i32,
+                key: key.plain.clone(),
+                ..Mutation::default()
+            }],
+            primary_lock: vec![b'p'; 1000].into(),
+            start_version: start,
+            for_update_ts: start,
+            ..PessimisticLockRequest::default()
+        };
+        match lock_keys::decide(&world.reader(), &request).expect("the engine works") {
+            Locking::Done(decided) => world.write(decided.writes),
+            Locking::Locked(_, lock, closes) => {
+                let bytes = crate::codec::lock::encode(&lock).len();
+                assert!((SHARED_LOCKS_BYTES_FULL..SHARED_LOCKS_BYTES_FULL + 1100).contains(&bytes), "{bytes}");
+                return assert!(closes.is_empty(), "it becomes shorter by itself");
+            }
+        }
     }
 }
 

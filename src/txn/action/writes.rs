@@ -92,11 +92,10 @@ impl Writes {
         // The changes of a key stand together: those of another transaction at the same key were made just now.
         let mut same_key = self.changes.iter().rev().take_while(|change| change.key.starts_with(&key.encoded));
         let changed = same_key.find(|change| change.cf == Cf::TxnLock && change.key == key.encoded);
-        let found = match changed {
-            Some(change) => change.value.clone().map(lock::decode).transpose()?,
-            None => reader.any_lock(&key.encoded)?,
-        };
-        Ok(found.map(|lock| lock.seen_by(start)))
+        match changed {
+            Some(change) => Ok(change.value.clone().map(lock::decode).transpose()?.map(|lock| lock.seen_by(start))),
+            None => reader.lock_of(&key.encoded, start),
+        }
     }
 
     /// Removes a lock. Others that share the key stay.

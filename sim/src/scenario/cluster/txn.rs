@@ -61,6 +61,7 @@ impl Run {
             self.wakes(admin).await?;
             self.circle_on_one_store(admin).await?;
             self.keeps_its_locks(admin).await?;
+            self.shares_a_key(admin).await?;
             self.end_locks(&client).await?;
         }
         let dump = self.dump(&client, txn::all_keys(&self.plan)).await?;

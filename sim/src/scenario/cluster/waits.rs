@@ -1,5 +1,5 @@
-//! Transactions that wait for each other's locks, while nothing fails: the waiting one is woken, circles are told, and
-//! nobody gets a lock that heartbeats keep.
+//! Transactions that wait for each other's locks, while nothing fails: the waiting one is woken, circles are told,
+//! and nobody gets a lock that heartbeats keep, or that others share.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -143,6 +143,42 @@ impl Run {
                 return Ok(());
             }
             self.in_time(until, "a transaction whose client sends heartbeats loses its lock")?;
+            self.guard(self.now() + SECOND / 5).await?;
+        }
+    }
+
+    /// Lets two transactions share the lock of a key. After one has ended, the key is still locked: a third one does not
+    /// get it for itself, and from then on no other shares it.
+    pub(super) async fn shares_a_key(&mut self, admin: &Client) -> Verdict {
+        let client = patient(admin);
+        let Some(first) = txn::all_keys(&self.plan).into_iter().next() else { return Ok(()) };
+        let key = |suffix: &str| Bytes::from([&first[..], suffix.as_bytes()].concat());
+        let shared = key("~4");
+        let hasty = TxnOptions { patience: Duration::from_millis(300), ..locking() };
+        let until = self.until();
+        loop {
+            let mut all = Vec::new();
+            for (own, options) in [("~5", locking()), ("~6", locking()), ("~7", hasty.clone()), ("~8", hasty.clone())] {
+                if let Ok(mut txn) = client.begin(options).await
+                    && txn.lock(&key(own), false).await.is_ok()
+                {
+                    all.push(txn);
+                }
+            }
+            let mut is_right = false;
+            if let Ok([mut one, mut other, mut writer, mut late]) = <[_; 4]>::try_from(all) {
+                let both = one.lock_shared(&shared).await.is_ok() && other.lock_shared(&shared).await.is_ok();
+                if both && other.commit().await.is_ok() {
+                    is_right = writer.lock(&shared, false).await.is_err() && late.lock_shared(&shared).await.is_err();
+                }
+                is_right &= one.commit().await.is_ok();
+                writer.rollback().await;
+                late.rollback().await;
+            }
+            if is_right {
+                return Ok(());
+            }
+            self.in_time(until, "the locks that share a key do not keep it from others")?;
             self.guard(self.now() + SECOND / 5).await?;
         }
     }
