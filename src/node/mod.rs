@@ -134,7 +134,11 @@ impl Node {
     /// # Errors
     /// [`Error::Invalid`] if the configuration, the data directory or the cluster do not match; [`Error::Io`] if the
     /// port is in use or the directory cannot be written; [`Error::Corruption`] for damaged data.
-    pub async fn start(env: NodeEnv, config: Config) -> Result<Node> {
+    pub fn start(env: NodeEnv, config: Config) -> BoxFuture<'static, Result<Node>> {
+        Box::pin(Node::starting(env, config))
+    }
+
+    async fn starting(env: NodeEnv, config: Config) -> Result<Node> {
         config.validate().map_err(|error| Error::Invalid(error.to_string()))?;
         let NodeEnv { rt: env, engine: home } = env;
         let reserve = config.disk_reserve_mib.map(|mib| mib << 20);
@@ -273,7 +277,11 @@ impl Node {
     /// Transfers leadership of this node's groups to other nodes, so that stopping it does not pause a region for an
     /// election timeout: first the regions, then the placement driver. Meanwhile the placement driver gives it no new
     /// leaders. Gives up on groups without a suitable successor, and on all of them after two election timeouts.
-    pub async fn drain(&self) {
+    pub fn drain(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.draining())
+    }
+
+    async fn draining(&self) {
         let _ = self.health.send(false);
         let _ = self.stopping.send(true);
         if crate::mutant!("node.stops-without-hand-over") {
@@ -294,7 +302,11 @@ impl Node {
 
     /// Stops the node: accepts no new calls, finishes those in progress, and flushes a last time. Call [`Node::drain`]
     /// first to avoid elections.
-    pub async fn stop(self) {
+    pub fn stop(self) -> BoxFuture<'static, ()> {
+        Box::pin(self.stopped())
+    }
+
+    async fn stopped(self) {
         let _ = self.health.send(false);
         for running in &self.tasks {
             running.abort();

@@ -347,7 +347,7 @@ mod tests {
     use crate::service::layer::metrics::Metrics;
     use crate::service::layer::observe::Observer;
     use crate::service::layer::redact::Redact;
-    use crate::service::one_region::{OneRegion, REGION};
+    use crate::service::one_region::{OneRegion, REGION, roomy};
     use crate::service::routes::{Gates, routes};
 
     const TIKV: &str = include_str!("../../proto/proto/tikvpb.proto");
@@ -490,21 +490,24 @@ mod tests {
 
     #[test]
     fn every_row_answers_alone_and_in_a_stream_and_is_counted() {
-        let metrics = Metrics::new(&Registry::new()).unwrap();
-        let observer = Observer::by(metrics.clone(), || Instant(1), Redact::Show);
-        let (_, serving) = watch::channel(true);
-        let never = |_| futures::future::pending().boxed();
-        let deadlines = Deadlines::by(|| Instant(1), never, metrics.deadlines_exceeded.clone());
-        let hello = Arc::new(|_| Default::default());
-        let (routes, gates): (_, Gates<OneRegion>) = routes(hello, HealthService::new(serving), observer, &deadlines);
-        let kv = OneRegion::new("", "");
-        let txn = crate::txn::Txn::new(kv.clone(), crate::txn::Options { refuse_future_timestamps: false });
-        gates.open_store(kv, txn, (7, crate::types::Api::V1));
-        let called = call_all(&routes);
-        assert_eq!(called.len(), ROWS.len());
-        for (name, times) in called {
-            let method = Method::ALL.iter().find(|method| method.name() == name).expect("the method is counted");
-            assert_eq!(metrics.count(*method), times, "{name}");
-        }
+        roomy(|| {
+            let metrics = Metrics::new(&Registry::new()).unwrap();
+            let observer = Observer::by(metrics.clone(), || Instant(1), Redact::Show);
+            let (_, serving) = watch::channel(true);
+            let never = |_| futures::future::pending().boxed();
+            let deadlines = Deadlines::by(|| Instant(1), never, metrics.deadlines_exceeded.clone());
+            let hello = Arc::new(|_| Default::default());
+            let (routes, gates): (_, Gates<OneRegion>) =
+                routes(hello, HealthService::new(serving), observer, &deadlines);
+            let kv = OneRegion::new("", "");
+            let txn = crate::txn::Txn::new(kv.clone(), crate::txn::Options { refuse_future_timestamps: false });
+            gates.open_store(kv, txn, (7, crate::types::Api::V1));
+            let called = call_all(&routes);
+            assert_eq!(called.len(), ROWS.len());
+            for (name, times) in called {
+                let method = Method::ALL.iter().find(|method| method.name() == name).expect("the method is counted");
+                assert_eq!(metrics.count(*method), times, "{name}");
+            }
+        });
     }
 }

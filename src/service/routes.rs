@@ -244,7 +244,7 @@ mod tests {
     use crate::service::calls::Method;
     use crate::service::layer::metrics::Metrics;
     use crate::service::layer::redact::Redact;
-    use crate::service::one_region::{OneRegion, REGION, STORE};
+    use crate::service::one_region::{OneRegion, REGION, STORE, roomy};
     use crate::service::pd::{Members, PdProxy};
     use crate::types::Result;
 
@@ -440,40 +440,45 @@ mod tests {
 
     #[test]
     fn a_stream_of_commands_is_answered_by_id() {
-        use request::request::Cmd;
-        let (routes, metrics) = open();
-        let command = |cmd| request::Request { cmd };
-        let put = RawPutRequest { context: context(), key: "k".into(), value: "v".into(), ..Default::default() };
-        let get = RawGetRequest { context: context(), key: "k".into(), ..Default::default() };
-        let wrong = RawScanRequest { context: context(), cf: "none".into(), ..Default::default() };
-        let first = BatchCommandsRequest {
-            requests: vec![
-                command(Some(Cmd::RawPut(put.into()))),
-                command(None),
-                command(Some(Cmd::RawScan(wrong.into()))),
-            ],
-            request_ids: vec![11, 12, 13],
-        };
-        let empty = BatchCommandsEmptyRequest { test_id: 99, delay_time: 0 };
-        let second = BatchCommandsRequest {
-            requests: vec![command(Some(Cmd::RawGet(get.into()))), command(Some(Cmd::Empty(empty.into())))],
-            request_ids: vec![21, 22],
-        };
-        let answers = now(TikvClient::new(routes).batch_commands(stream::iter([first, second]))).unwrap().into_inner();
-        let mut got = std::collections::BTreeMap::new();
-        for message in now(answers.collect::<Vec<_>>()) {
-            let message = message.unwrap();
-            assert_eq!(message.request_ids.len(), message.responses.len());
-            got.extend(message.request_ids.into_iter().zip(message.responses.into_iter().map(|r| r.cmd)));
-        }
-        use response::response::Cmd as Out;
-        assert_eq!(got.keys().copied().collect::<Vec<_>>(), [11, 12, 13, 21, 22]);
-        assert!(matches!(&got[&11], Some(Out::RawPut(r)) if r.error.is_empty() && r.region_error.is_none()));
-        assert_eq!(got[&12], None, "an unknown command gets an empty response");
-        assert!(matches!(&got[&13], Some(Out::RawScan(r)) if r.kvs[0].error.as_ref().unwrap().abort.contains("none")));
-        assert!(matches!(&got[&21], Some(Out::RawGet(r)) if r.value == "v"));
-        assert!(matches!(&got[&22], Some(Out::Empty(r)) if r.test_id == 99));
-        assert_eq!(metrics.streams.get(), 0);
+        roomy(|| {
+            use request::request::Cmd;
+            let (routes, metrics) = open();
+            let command = |cmd| request::Request { cmd };
+            let put = RawPutRequest { context: context(), key: "k".into(), value: "v".into(), ..Default::default() };
+            let get = RawGetRequest { context: context(), key: "k".into(), ..Default::default() };
+            let wrong = RawScanRequest { context: context(), cf: "none".into(), ..Default::default() };
+            let first = BatchCommandsRequest {
+                requests: vec![
+                    command(Some(Cmd::RawPut(put.into()))),
+                    command(None),
+                    command(Some(Cmd::RawScan(wrong.into()))),
+                ],
+                request_ids: vec![11, 12, 13],
+            };
+            let empty = BatchCommandsEmptyRequest { test_id: 99, delay_time: 0 };
+            let second = BatchCommandsRequest {
+                requests: vec![command(Some(Cmd::RawGet(get.into()))), command(Some(Cmd::Empty(empty.into())))],
+                request_ids: vec![21, 22],
+            };
+            let answers =
+                now(TikvClient::new(routes).batch_commands(stream::iter([first, second]))).unwrap().into_inner();
+            let mut got = std::collections::BTreeMap::new();
+            for message in now(answers.collect::<Vec<_>>()) {
+                let message = message.unwrap();
+                assert_eq!(message.request_ids.len(), message.responses.len());
+                got.extend(message.request_ids.into_iter().zip(message.responses.into_iter().map(|r| r.cmd)));
+            }
+            use response::response::Cmd as Out;
+            assert_eq!(got.keys().copied().collect::<Vec<_>>(), [11, 12, 13, 21, 22]);
+            assert!(matches!(&got[&11], Some(Out::RawPut(r)) if r.error.is_empty() && r.region_error.is_none()));
+            assert_eq!(got[&12], None, "an unknown command gets an empty response");
+            assert!(
+                matches!(&got[&13], Some(Out::RawScan(r)) if r.kvs[0].error.as_ref().unwrap().abort.contains("none"))
+            );
+            assert!(matches!(&got[&21], Some(Out::RawGet(r)) if r.value == "v"));
+            assert!(matches!(&got[&22], Some(Out::Empty(r)) if r.test_id == 99));
+            assert_eq!(metrics.streams.get(), 0);
+        });
     }
 
     #[test]
@@ -516,19 +521,21 @@ mod tests {
 
     #[test]
     fn the_health_of_a_store_has_a_rising_number() {
-        use request::request::Cmd;
-        let (routes, _) = open();
-        let command = || request::Request { cmd: Some(Cmd::GetHealthFeedback(Default::default())) };
-        let requests = BatchCommandsRequest { requests: vec![command(), command()], request_ids: vec![1, 2] };
-        let answers = now(TikvClient::new(routes).batch_commands(stream::iter([requests]))).unwrap().into_inner();
-        let mut numbers = Vec::new();
-        for reply in now(answers.collect::<Vec<_>>()).into_iter().flat_map(|message| message.unwrap().responses) {
-            let Some(response::response::Cmd::GetHealthFeedback(reply)) = reply.cmd else { panic!("{reply:?}") };
-            let health = reply.health_feedback.unwrap();
-            assert_eq!((health.store_id, health.slow_score), (STORE, 1));
-            numbers.push(health.feedback_seq_no);
-        }
-        assert!(numbers.len() == 2 && numbers[0] < numbers[1] && numbers[0] >= 1_000_000, "{numbers:?}");
+        roomy(|| {
+            use request::request::Cmd;
+            let (routes, _) = open();
+            let command = || request::Request { cmd: Some(Cmd::GetHealthFeedback(Default::default())) };
+            let requests = BatchCommandsRequest { requests: vec![command(), command()], request_ids: vec![1, 2] };
+            let answers = now(TikvClient::new(routes).batch_commands(stream::iter([requests]))).unwrap().into_inner();
+            let mut numbers = Vec::new();
+            for reply in now(answers.collect::<Vec<_>>()).into_iter().flat_map(|message| message.unwrap().responses) {
+                let Some(response::response::Cmd::GetHealthFeedback(reply)) = reply.cmd else { panic!("{reply:?}") };
+                let health = reply.health_feedback.unwrap();
+                assert_eq!((health.store_id, health.slow_score), (STORE, 1));
+                numbers.push(health.feedback_seq_no);
+            }
+            assert!(numbers.len() == 2 && numbers[0] < numbers[1] && numbers[0] >= 1_000_000, "{numbers:?}");
+        });
     }
 
     #[test]

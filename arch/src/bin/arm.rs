@@ -16,7 +16,8 @@ const TARGET: &str = "aarch64-unknown-linux-gnu";
 /// Debian's C library for aarch64.
 const SYSROOT: &str = "/usr/aarch64-linux-gnu";
 /// Flags of builds without C++: the leaf crates, and the store with its simulator in the simulated world.
-const SIMULATED: &[&str] = &["--profile", "sim", "--config=target.'cfg(all())'.rustflags=['--cfg','madsim']"];
+const SIMULATED: &[&str] =
+    &["--profile", "sim", "--config=target.'cfg(all())'.rustflags=['--cfg','madsim']", "--no-default-features"];
 const PACKAGES: &[&str] =
     &["-p", "armilla-arch", "-p", "armilla-proto", "-p", "armilla", "-p", "armilla-sim", "--lib", "--bin", "sim"];
 /// Number of kills in the cluster test. Emulation makes it several times slower.

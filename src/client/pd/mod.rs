@@ -3,6 +3,7 @@
 mod members;
 mod tso;
 
+use futures::future::BoxFuture;
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -94,154 +95,178 @@ impl PdClient {
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] if no member knows a leader before the deadline.
-    pub async fn cluster_id(&self) -> Result<u64> {
-        let known = self.members.cluster_id();
-        if known != 0 {
-            return Ok(known);
-        }
-        self.members().await?;
-        Ok(self.members.cluster_id())
+    pub fn cluster_id(&self) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(async move {
+            let known = self.members.cluster_id();
+            if known != 0 {
+                return Ok(known);
+            }
+            self.members().await?;
+            Ok(self.members.cluster_id())
+        })
     }
 
     /// Asks for PD's members and the leader among them. Does not use cached members.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] if no member knows a leader before the deadline.
-    pub async fn members(&self) -> Result<(Vec<pdpb::Member>, pdpb::Member)> {
-        let until = self.until();
-        let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
-        // The last error, which says more than that the deadline has passed.
-        let mut said = None;
-        loop {
-            let found = self.members.clock.timeout(self.members.left(until), self.members.discover()).await;
-            let why = match found.unwrap_or_else(|_| Err(said.take().unwrap_or_else(|| NO_LEADER_IN_TIME.to_owned()))) {
-                Ok(answer) => return Ok((answer.members, answer.leader.unwrap_or_default())),
-                Err(why) => why,
-            };
-            said = Some(why.clone());
-            self.members.wait(&mut backoff, until, Duration::ZERO).await.map_err(|()| Error::Unavailable(why))?;
-        }
+    pub fn members(&self) -> BoxFuture<'_, Result<(Vec<pdpb::Member>, pdpb::Member)>> {
+        Box::pin(async move {
+            let until = self.until();
+            let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
+            // The last error, which says more than that the deadline has passed.
+            let mut said = None;
+            loop {
+                let found = self.members.clock.timeout(self.members.left(until), self.members.discover()).await;
+                let why =
+                    match found.unwrap_or_else(|_| Err(said.take().unwrap_or_else(|| NO_LEADER_IN_TIME.to_owned()))) {
+                        Ok(answer) => return Ok((answer.members, answer.leader.unwrap_or_default())),
+                        Err(why) => why,
+                    };
+                said = Some(why.clone());
+                self.members.wait(&mut backoff, until, Duration::ZERO).await.map_err(|()| Error::Unavailable(why))?;
+            }
+        })
     }
 
     /// Gets `count` timestamps. Returns the largest one; the others are the `count - 1` numbers below it.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if `count` is zero or above the limit.
-    pub async fn tso(&self, count: u32) -> Result<crate::types::Timestamp> {
-        if count == 0 || count > crate::types::limits::TSO_COUNT_MAX {
-            return Err(Error::Refused(format!(
-                "requested {count} timestamps; a request may ask for 1 to {}",
-                crate::types::limits::TSO_COUNT_MAX
-            )));
-        }
-        let until = self.until();
-        let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
-        let way = self.tso.get_or_init(|| tso::start(self.members.clone())).clone();
-        loop {
-            let (reply, answer) = crate::rt::sync::oneshot::channel();
-            let ask = tso::Ask { count, reply };
-            let why = match way.send(ask) {
-                Err(_) => "the timestamp stream's task is gone".to_owned(),
-                Ok(()) => match self.members.clock.timeout(self.members.left(until), answer).await {
-                    Ok(Ok(Ok(timestamp))) => return Ok(timestamp),
-                    Ok(Ok(Err(why))) => why,
-                    Ok(Err(_)) => "the timestamp stream's task is gone".to_owned(),
-                    Err(_) => return Err(Error::Unavailable("no timestamp before the deadline".into())),
-                },
-            };
-            self.members.wait(&mut backoff, until, Duration::ZERO).await.map_err(|()| Error::Unavailable(why))?;
-        }
+    pub fn tso(&self, count: u32) -> BoxFuture<'_, Result<crate::types::Timestamp>> {
+        Box::pin(async move {
+            if count == 0 || count > crate::types::limits::TSO_COUNT_MAX {
+                return Err(Error::Refused(format!(
+                    "requested {count} timestamps; a request may ask for 1 to {}",
+                    crate::types::limits::TSO_COUNT_MAX
+                )));
+            }
+            let until = self.until();
+            let mut backoff = Backoff::new(WAIT_MIN, WAIT_MAX);
+            let way = self.tso.get_or_init(|| tso::start(self.members.clone())).clone();
+            loop {
+                let (reply, answer) = crate::rt::sync::oneshot::channel();
+                let ask = tso::Ask { count, reply };
+                let why = match way.send(ask) {
+                    Err(_) => "the timestamp stream's task is gone".to_owned(),
+                    Ok(()) => match self.members.clock.timeout(self.members.left(until), answer).await {
+                        Ok(Ok(Ok(timestamp))) => return Ok(timestamp),
+                        Ok(Ok(Err(why))) => why,
+                        Ok(Err(_)) => "the timestamp stream's task is gone".to_owned(),
+                        Err(_) => return Err(Error::Unavailable("no timestamp before the deadline".into())),
+                    },
+                };
+                self.members.wait(&mut backoff, until, Duration::ZERO).await.map_err(|()| Error::Unavailable(why))?;
+            }
+        })
     }
 
     /// Returns the region that holds `key`, or `None` if PD knows none.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline.
-    pub async fn get_region(&self, key: &[u8]) -> Result<Option<RegionInfo>> {
-        let key = Bytes::copy_from_slice(key);
-        let reply = self.ask("GetRegion", |mut stub, header| {
-            let request = pdpb::GetRegionRequest { header, region_key: key.clone(), need_buckets: false };
-            async move { stub.get_region(request).await }
-        });
-        Ok(reply.await?.and_then(region_info))
+    pub fn get_region<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<RegionInfo>>> {
+        Box::pin(async move {
+            let key = Bytes::copy_from_slice(key);
+            let reply = self.ask("GetRegion", |mut stub, header| {
+                let request = pdpb::GetRegionRequest { header, region_key: key.clone(), need_buckets: false };
+                async move { stub.get_region(request).await }
+            });
+            Ok(reply.await?.and_then(region_info))
+        })
     }
 
     /// Returns the region before the one that holds `key`, or `None` if there is none.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline.
-    pub async fn get_prev_region(&self, key: &[u8]) -> Result<Option<RegionInfo>> {
-        let key = Bytes::copy_from_slice(key);
-        let reply = self.ask("GetPrevRegion", |mut stub, header| {
-            let request = pdpb::GetRegionRequest { header, region_key: key.clone(), need_buckets: false };
-            async move { stub.get_prev_region(request).await }
-        });
-        Ok(reply.await?.and_then(region_info))
+    pub fn get_prev_region<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<RegionInfo>>> {
+        Box::pin(async move {
+            let key = Bytes::copy_from_slice(key);
+            let reply = self.ask("GetPrevRegion", |mut stub, header| {
+                let request = pdpb::GetRegionRequest { header, region_key: key.clone(), need_buckets: false };
+                async move { stub.get_prev_region(request).await }
+            });
+            Ok(reply.await?.and_then(region_info))
+        })
     }
 
     /// Returns the region with the id `region_id`, or `None` if there is none.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline.
-    pub async fn get_region_by_id(&self, region_id: u64) -> Result<Option<RegionInfo>> {
-        let reply = self.ask("GetRegionByID", |mut stub, header| {
-            let request = pdpb::GetRegionByIdRequest { header, region_id, need_buckets: false };
-            async move { stub.get_region_by_id(request).await }
-        });
-        Ok(reply.await?.and_then(region_info))
+    pub fn get_region_by_id(&self, region_id: u64) -> BoxFuture<'_, Result<Option<RegionInfo>>> {
+        Box::pin(async move {
+            let reply = self.ask("GetRegionByID", |mut stub, header| {
+                let request = pdpb::GetRegionByIdRequest { header, region_id, need_buckets: false };
+                async move { stub.get_region_by_id(request).await }
+            });
+            Ok(reply.await?.and_then(region_info))
+        })
     }
 
     /// Returns the first `limit` regions that overlap `[start, end)`, in key order. An empty `end` is plus infinity.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline.
-    pub async fn scan_regions(&self, start: &[u8], end: &[u8], limit: i32) -> Result<Vec<RegionInfo>> {
-        let (start, end) = (Bytes::copy_from_slice(start), Bytes::copy_from_slice(end));
-        let reply = self.ask("ScanRegions", |mut stub, header| {
-            let (start_key, end_key) = (start.clone(), end.clone());
-            let request = pdpb::ScanRegionsRequest { header, start_key, end_key, limit };
-            async move { stub.scan_regions(request).await }
-        });
-        let Some(reply) = reply.await? else { return Ok(Vec::new()) };
-        if !reply.regions.is_empty() {
-            let infos = reply.regions.into_iter().filter_map(|r| {
-                r.region.map(|region| RegionInfo { region, leader: r.leader.filter(|leader| leader.id != 0) })
+    pub fn scan_regions<'a>(
+        &'a self,
+        start: &'a [u8],
+        end: &'a [u8],
+        limit: i32,
+    ) -> BoxFuture<'a, Result<Vec<RegionInfo>>> {
+        Box::pin(async move {
+            let (start, end) = (Bytes::copy_from_slice(start), Bytes::copy_from_slice(end));
+            let reply = self.ask("ScanRegions", |mut stub, header| {
+                let (start_key, end_key) = (start.clone(), end.clone());
+                let request = pdpb::ScanRegionsRequest { header, start_key, end_key, limit };
+                async move { stub.scan_regions(request).await }
             });
-            return Ok(infos.collect());
-        }
-        // The older form of the response: two parallel lists.
-        let mut leaders = reply.leaders.into_iter();
-        let infos = reply
-            .region_metas
-            .into_iter()
-            .map(|region| RegionInfo { region, leader: leaders.next().filter(|leader| leader.id != 0) });
-        Ok(infos.collect())
+            let Some(reply) = reply.await? else { return Ok(Vec::new()) };
+            if !reply.regions.is_empty() {
+                let infos = reply.regions.into_iter().filter_map(|r| {
+                    r.region.map(|region| RegionInfo { region, leader: r.leader.filter(|leader| leader.id != 0) })
+                });
+                return Ok(infos.collect());
+            }
+            // The older form of the response: two parallel lists.
+            let mut leaders = reply.leaders.into_iter();
+            let infos = reply
+                .region_metas
+                .into_iter()
+                .map(|region| RegionInfo { region, leader: leaders.next().filter(|leader| leader.id != 0) });
+            Ok(infos.collect())
+        })
     }
 
     /// Returns a store, or `None` if PD does not know it or it was removed for good.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline.
-    pub async fn get_store(&self, store_id: u64) -> Result<Option<Store>> {
-        let reply = self.ask("GetStore", |mut stub, header| {
-            let request = pdpb::GetStoreRequest { header, store_id };
-            async move { stub.get_store(request).await }
-        });
-        Ok(reply.await?.and_then(|reply| reply.store).filter(|store| store.state() != StoreState::Tombstone))
+    pub fn get_store(&self, store_id: u64) -> BoxFuture<'_, Result<Option<Store>>> {
+        Box::pin(async move {
+            let reply = self.ask("GetStore", |mut stub, header| {
+                let request = pdpb::GetStoreRequest { header, store_id };
+                async move { stub.get_store(request).await }
+            });
+            Ok(reply.await?.and_then(|reply| reply.store).filter(|store| store.state() != StoreState::Tombstone))
+        })
     }
 
     /// Returns all stores, in the order of their ids.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline.
-    pub async fn get_all_stores(&self) -> Result<Vec<Store>> {
-        let reply = self.ask("GetAllStores", |mut stub, header| {
-            let request = pdpb::GetAllStoresRequest { header, exclude_tombstone_stores: false };
-            async move { stub.get_all_stores(request).await }
-        });
-        let mut stores = reply.await?.map(|reply| reply.stores).unwrap_or_default();
-        stores.sort_by_key(|store| store.id);
-        Ok(stores)
+    pub fn get_all_stores(&self) -> BoxFuture<'_, Result<Vec<Store>>> {
+        Box::pin(async move {
+            let reply = self.ask("GetAllStores", |mut stub, header| {
+                let request = pdpb::GetAllStoresRequest { header, exclude_tombstone_stores: false };
+                async move { stub.get_all_stores(request).await }
+            });
+            let mut stores = reply.await?.map(|reply| reply.stores).unwrap_or_default();
+            stores.sort_by_key(|store| store.id);
+            Ok(stores)
+        })
     }
 
     /// Holds the safe point of transactions at a timestamp, or below, for `ttl_s` seconds: what can be read at it
@@ -250,120 +275,144 @@ impl PdClient {
     /// # Errors
     /// Returns [`Error::Refused`] if the safe point is above the timestamp already, [`Error::Unavailable`] after the
     /// deadline.
-    pub async fn set_gc_barrier(&self, name: &str, at: crate::types::Timestamp, ttl_s: u64) -> Result<()> {
-        let ttl_seconds = i64::try_from(ttl_s).unwrap_or(i64::MAX);
-        let (barrier_id, barrier_ts) = (name.to_owned(), at.0);
-        let call = |mut stub: Stub<Limited>, header| {
-            let barrier_id = barrier_id.clone();
-            let request =
-                pdpb::SetGcBarrierRequest { header, barrier_id, barrier_ts, ttl_seconds, ..Default::default() };
-            async move { stub.set_gc_barrier(request).await }
-        };
-        self.ask("SetGCBarrier", call).await.map(drop)
+    pub fn set_gc_barrier<'a>(
+        &'a self,
+        name: &'a str,
+        at: crate::types::Timestamp,
+        ttl_s: u64,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let ttl_seconds = i64::try_from(ttl_s).unwrap_or(i64::MAX);
+            let (barrier_id, barrier_ts) = (name.to_owned(), at.0);
+            let call = |mut stub: Stub<Limited>, header| {
+                let barrier_id = barrier_id.clone();
+                let request =
+                    pdpb::SetGcBarrierRequest { header, barrier_id, barrier_ts, ttl_seconds, ..Default::default() };
+                async move { stub.set_gc_barrier(request).await }
+            };
+            self.ask("SetGCBarrier", call).await.map(drop)
+        })
     }
 
     /// Removes a barrier. Returns its timestamp, if there was one.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline.
-    pub async fn delete_gc_barrier(&self, name: &str) -> Result<Option<crate::types::Timestamp>> {
-        let barrier_id = name.to_owned();
-        let call = |mut stub: Stub<Limited>, header| {
-            let barrier_id = barrier_id.clone();
-            let request = pdpb::DeleteGcBarrierRequest { header, barrier_id, ..Default::default() };
-            async move { stub.delete_gc_barrier(request).await }
-        };
-        let reply = self.ask("DeleteGCBarrier", call).await?;
-        let barrier = reply.and_then(|reply| reply.deleted_barrier_info);
-        Ok(barrier.map(|barrier| crate::types::Timestamp(barrier.barrier_ts)))
+    pub fn delete_gc_barrier<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<crate::types::Timestamp>>> {
+        Box::pin(async move {
+            let barrier_id = name.to_owned();
+            let call = |mut stub: Stub<Limited>, header| {
+                let barrier_id = barrier_id.clone();
+                let request = pdpb::DeleteGcBarrierRequest { header, barrier_id, ..Default::default() };
+                async move { stub.delete_gc_barrier(request).await }
+            };
+            let reply = self.ask("DeleteGCBarrier", call).await?;
+            let barrier = reply.and_then(|reply| reply.deleted_barrier_info);
+            Ok(barrier.map(|barrier| crate::types::Timestamp(barrier.barrier_ts)))
+        })
     }
 
     /// Registers a store and gets its id. Idempotent by the store's UUID.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses the store.
-    pub async fn register_store(&self, request: cluster::RegisterStoreRequest) -> Result<cluster::RegisterStoreReply> {
-        self.lead("RegisterStore", |addr, _| {
-            let (request, stub) = (request.clone(), self.members.cluster_stub(&addr));
-            async move { stub?.register_store(request).await }
+    pub fn register_store(
+        &self,
+        request: cluster::RegisterStoreRequest,
+    ) -> BoxFuture<'_, Result<cluster::RegisterStoreReply>> {
+        Box::pin(async move {
+            self.lead("RegisterStore", |addr, _| {
+                let (request, stub) = (request.clone(), self.members.cluster_stub(&addr));
+                async move { stub?.register_store(request).await }
+            })
+            .await
         })
-        .await
     }
 
     /// Reports the state of a store and of the regions that it leads to PD. Returns PD's instructions.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses the heartbeat.
-    pub async fn store_heartbeat(
+    pub fn store_heartbeat(
         &self,
         request: cluster::StoreHeartbeatRequest,
-    ) -> Result<cluster::StoreHeartbeatReply> {
-        self.lead("StoreHeartbeat", |addr, _| {
-            let (request, stub) = (request.clone(), self.members.cluster_stub(&addr));
-            async move { stub?.store_heartbeat(request).await }
+    ) -> BoxFuture<'_, Result<cluster::StoreHeartbeatReply>> {
+        Box::pin(async move {
+            self.lead("StoreHeartbeat", |addr, _| {
+                let (request, stub) = (request.clone(), self.members.cluster_stub(&addr));
+                async move { stub?.store_heartbeat(request).await }
+            })
+            .await
         })
-        .await
     }
 
     /// Returns everything that PD knows, for display to people.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] by a cluster that is not Armilla's.
-    pub async fn overview(&self) -> Result<cluster::OverviewReply> {
-        let by_node = self.members.is_of_node();
-        self.lead("Overview", |addr, _| {
-            let stub = self.members.cluster_stub(&addr);
-            async move {
-                let reply = stub?.overview(cluster::OverviewRequest { by_node }).await?;
-                // Followers answer as well, but with the replicated part only.
-                match reply.get_ref().leader.as_ref().and_then(member_address) {
-                    Some(leader) if leader == addr => Ok(reply),
-                    _ => Err(Status::unavailable("not leader")),
+    pub fn overview(&self) -> BoxFuture<'_, Result<cluster::OverviewReply>> {
+        Box::pin(async move {
+            let by_node = self.members.is_of_node();
+            self.lead("Overview", |addr, _| {
+                let stub = self.members.cluster_stub(&addr);
+                async move {
+                    let reply = stub?.overview(cluster::OverviewRequest { by_node }).await?;
+                    // Followers answer as well, but with the replicated part only.
+                    match reply.get_ref().leader.as_ref().and_then(member_address) {
+                        Some(leader) if leader == addr => Ok(reply),
+                        _ => Err(Status::unavailable("not leader")),
+                    }
                 }
-            }
+            })
+            .await
         })
-        .await
     }
 
     /// Asks PD to move a region's leadership to a store. Best effort: PD passes the request on.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
-    pub async fn transfer_leader(&self, region_id: u64, to_store: u64) -> Result<()> {
-        self.lead("TransferLeader", |addr, _| {
-            let stub = self.members.cluster_stub(&addr);
-            async move { stub?.transfer_leader(cluster::TransferLeaderRequest { region_id, to_store }).await }
+    pub fn transfer_leader(&self, region_id: u64, to_store: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.lead("TransferLeader", |addr, _| {
+                let stub = self.members.cluster_stub(&addr);
+                async move { stub?.transfer_leader(cluster::TransferLeaderRequest { region_id, to_store }).await }
+            })
+            .await
+            .map(|_: cluster::TransferLeaderReply| ())
         })
-        .await
-        .map(|_: cluster::TransferLeaderReply| ())
     }
 
     /// Asks PD to move a region's replica from one store to another. It begins at once and takes a while.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
-    pub async fn move_peer(&self, region_id: u64, from_store: u64, to_store: u64) -> Result<()> {
-        self.lead("MovePeer", |addr, _| {
-            let stub = self.members.cluster_stub(&addr);
-            let request = cluster::MovePeerRequest { region_id, from_store, to_store };
-            async move { stub?.move_peer(request).await }
+    pub fn move_peer(&self, region_id: u64, from_store: u64, to_store: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.lead("MovePeer", |addr, _| {
+                let stub = self.members.cluster_stub(&addr);
+                let request = cluster::MovePeerRequest { region_id, from_store, to_store };
+                async move { stub?.move_peer(request).await }
+            })
+            .await
+            .map(|_: cluster::MovePeerReply| ())
         })
-        .await
-        .map(|_: cluster::MovePeerReply| ())
     }
 
     /// Asks PD to make a region part of its neighbour. It begins at once and takes a while.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
-    pub async fn merge_regions(&self, source_id: u64, target_id: u64) -> Result<()> {
-        self.lead("MergeRegions", |addr, _| {
-            let stub = self.members.cluster_stub(&addr);
-            let request = cluster::MergeRegionsRequest { source_id, target_id };
-            async move { stub?.merge_regions(request).await }
+    pub fn merge_regions(&self, source_id: u64, target_id: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.lead("MergeRegions", |addr, _| {
+                let stub = self.members.cluster_stub(&addr);
+                let request = cluster::MergeRegionsRequest { source_id, target_id };
+                async move { stub?.merge_regions(request).await }
+            })
+            .await
+            .map(|_: cluster::MergeRegionsReply| ())
         })
-        .await
-        .map(|_: cluster::MergeRegionsReply| ())
     }
 
     /// Asks PD to move all replicas away from a store and to remove it then. Returns how many regions still have a
@@ -371,39 +420,45 @@ impl PdClient {
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
-    pub async fn remove_store(&self, store_id: u64) -> Result<u64> {
-        self.lead("RemoveStore", |addr, _| {
-            let stub = self.members.cluster_stub(&addr);
-            async move { stub?.remove_store(cluster::RemoveStoreRequest { store_id }).await }
+    pub fn remove_store(&self, store_id: u64) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(async move {
+            self.lead("RemoveStore", |addr, _| {
+                let stub = self.members.cluster_stub(&addr);
+                async move { stub?.remove_store(cluster::RemoveStoreRequest { store_id }).await }
+            })
+            .await
+            .map(|reply: cluster::RemoveStoreReply| reply.regions)
         })
-        .await
-        .map(|reply: cluster::RemoveStoreReply| reply.regions)
     }
 
     /// Asks PD to take back the removal of a store.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
-    pub async fn take_store_back(&self, store_id: u64) -> Result<()> {
-        self.lead("TakeStoreBack", |addr, _| {
-            let stub = self.members.cluster_stub(&addr);
-            async move { stub?.take_store_back(cluster::TakeStoreBackRequest { store_id }).await }
+    pub fn take_store_back(&self, store_id: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.lead("TakeStoreBack", |addr, _| {
+                let stub = self.members.cluster_stub(&addr);
+                async move { stub?.take_store_back(cluster::TakeStoreBackRequest { store_id }).await }
+            })
+            .await
+            .map(|_: cluster::TakeStoreBackReply| ())
         })
-        .await
-        .map(|_: cluster::TakeStoreBackReply| ())
     }
 
     /// Asks PD for `count` consecutive IDs that were never given out before, and returns the first.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
-    pub async fn alloc_ids(&self, cluster_id: u64, count: u32) -> Result<u64> {
-        self.lead("AllocIds", |addr, _| {
-            let stub = self.members.cluster_stub(&addr);
-            async move { stub?.alloc_ids(cluster::AllocIdsRequest { cluster_id, count }).await }
+    pub fn alloc_ids(&self, cluster_id: u64, count: u32) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(async move {
+            self.lead("AllocIds", |addr, _| {
+                let stub = self.members.cluster_stub(&addr);
+                async move { stub?.alloc_ids(cluster::AllocIdsRequest { cluster_id, count }).await }
+            })
+            .await
+            .map(|reply: cluster::AllocIdsReply| reply.first)
         })
-        .await
-        .map(|reply: cluster::AllocIdsReply| reply.first)
     }
 
     /// Returns all keyspaces, and the API version of the cluster. A placement driver that does not know the call has
@@ -411,91 +466,108 @@ impl PdClient {
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline.
-    pub async fn keyspaces(&self) -> Result<cluster::ListKeyspacesReply> {
-        let asked = self.lead("ListKeyspaces", |addr, _| {
-            let stub = self.members.cluster_stub(&addr);
-            async move { stub?.list_keyspaces(cluster::ListKeyspacesRequest {}).await }
-        });
-        match asked.await {
-            Err(Error::Refused(_)) => Ok(cluster::ListKeyspacesReply { api_version: 1, ..Default::default() }),
-            found => found,
-        }
+    pub fn keyspaces(&self) -> BoxFuture<'_, Result<cluster::ListKeyspacesReply>> {
+        Box::pin(async move {
+            let asked = self.lead("ListKeyspaces", |addr, _| {
+                let stub = self.members.cluster_stub(&addr);
+                async move { stub?.list_keyspaces(cluster::ListKeyspacesRequest {}).await }
+            });
+            match asked.await {
+                Err(Error::Refused(_)) => Ok(cluster::ListKeyspacesReply { api_version: 1, ..Default::default() }),
+                found => found,
+            }
+        })
     }
 
     /// Creates a keyspace, or changes one, and returns it.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
-    pub async fn change_keyspace(&self, change: cluster::change_keyspace::Change) -> Result<KeyspaceMeta> {
-        self.lead("ChangeKeyspace", |addr, _| {
-            let stub = self.members.cluster_stub(&addr);
-            let change = cluster::ChangeKeyspace { change: Some(change.clone()), ..Default::default() };
-            async move { stub?.change_keyspace(change).await }
+    pub fn change_keyspace(&self, change: cluster::change_keyspace::Change) -> BoxFuture<'_, Result<KeyspaceMeta>> {
+        Box::pin(async move {
+            self.lead("ChangeKeyspace", |addr, _| {
+                let stub = self.members.cluster_stub(&addr);
+                let change = cluster::ChangeKeyspace { change: Some(change.clone()), ..Default::default() };
+                async move { stub?.change_keyspace(change).await }
+            })
+            .await
         })
-        .await
     }
 
     /// Reports the transactions that wait for locks on a store. Returns the circles that are to be opened there.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline.
-    pub async fn report_waits(&self, request: cluster::ReportWaitsRequest) -> Result<cluster::ReportWaitsReply> {
-        self.lead("ReportWaits", |addr, _| {
-            let (stub, request) = (self.members.cluster_stub(&addr), request.clone());
-            async move { stub?.report_waits(request).await }
+    pub fn report_waits(
+        &self,
+        request: cluster::ReportWaitsRequest,
+    ) -> BoxFuture<'_, Result<cluster::ReportWaitsReply>> {
+        Box::pin(async move {
+            self.lead("ReportWaits", |addr, _| {
+                let (stub, request) = (self.members.cluster_stub(&addr), request.clone());
+                async move { stub?.report_waits(request).await }
+            })
+            .await
         })
-        .await
     }
 
     /// Changes settings of PD, all of the change or nothing. Returns those in force; an empty change only shows them.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
-    pub async fn change_settings(&self, change: cluster::ChangeSettings) -> Result<cluster::SettingsReply> {
-        self.lead("ChangeSettings", |addr, _| {
-            let (change, stub) = (change.clone(), self.members.cluster_stub(&addr));
-            async move { stub?.change_settings(change).await }
+    pub fn change_settings(&self, change: cluster::ChangeSettings) -> BoxFuture<'_, Result<cluster::SettingsReply>> {
+        Box::pin(async move {
+            self.lead("ChangeSettings", |addr, _| {
+                let (change, stub) = (change.clone(), self.members.cluster_stub(&addr));
+                async move { stub?.change_settings(change).await }
+            })
+            .await
         })
-        .await
     }
 
     /// Declares a store lost for good, whose place another one takes. Returns how many regions have a replica there.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
-    pub async fn replace_store(&self, lost: u64, by: u64) -> Result<u64> {
-        self.lead("ReplaceStore", |addr, _| {
-            let stub = self.members.cluster_stub(&addr);
-            async move { stub?.replace_store(cluster::ReplaceStore { lost, by }).await }
+    pub fn replace_store(&self, lost: u64, by: u64) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(async move {
+            self.lead("ReplaceStore", |addr, _| {
+                let stub = self.members.cluster_stub(&addr);
+                async move { stub?.replace_store(cluster::ReplaceStore { lost, by }).await }
+            })
+            .await
+            .map(|reply: cluster::ReplaceStoreReply| reply.regions)
         })
-        .await
-        .map(|reply: cluster::ReplaceStoreReply| reply.regions)
     }
 
     /// Asks PD to add or remove a replica, or to scatter regions. Returns the regions that cannot be scattered now.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
-    pub async fn change_regions(&self, change: cluster::change_regions_request::Change) -> Result<Vec<u64>> {
-        self.lead("ChangeRegions", |addr, _| {
-            let stub = self.members.cluster_stub(&addr);
-            let request = cluster::ChangeRegionsRequest { change: Some(change.clone()) };
-            async move { stub?.change_regions(request).await }
+    pub fn change_regions(&self, change: cluster::change_regions_request::Change) -> BoxFuture<'_, Result<Vec<u64>>> {
+        Box::pin(async move {
+            self.lead("ChangeRegions", |addr, _| {
+                let stub = self.members.cluster_stub(&addr);
+                let request = cluster::ChangeRegionsRequest { change: Some(change.clone()) };
+                async move { stub?.change_regions(request).await }
+            })
+            .await
+            .map(|reply: cluster::ChangeRegionsReply| reply.failed)
         })
-        .await
-        .map(|reply: cluster::ChangeRegionsReply| reply.failed)
     }
 
     /// Passes a request to PD's HTTP interface to PD's leader.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] after the deadline. An attempt before may have had an effect.
-    pub async fn http(&self, request: cluster::PdHttpRequest) -> Result<cluster::PdHttpReply> {
-        self.lead("PdHttp", |addr, _| {
-            let (request, stub) = (request.clone(), self.members.cluster_stub(&addr));
-            async move { stub?.pd_http(request).await }
+    pub fn http(&self, request: cluster::PdHttpRequest) -> BoxFuture<'_, Result<cluster::PdHttpReply>> {
+        Box::pin(async move {
+            self.lead("PdHttp", |addr, _| {
+                let (request, stub) = (request.clone(), self.members.cluster_stub(&addr));
+                async move { stub?.pd_http(request).await }
+            })
+            .await
         })
-        .await
     }
 
     fn until(&self) -> Instant {

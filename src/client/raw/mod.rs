@@ -4,6 +4,7 @@
 mod attempt;
 mod reply;
 
+use futures::future::BoxFuture;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -192,50 +193,56 @@ impl RawClient {
     ///
     /// # Errors
     /// Returns [`super::Error::Refused`] or [`super::Error::Unavailable`].
-    pub async fn get(&self, key: Bytes) -> Result<Option<Bytes>> {
-        let (key, routed) = self.forms(&key);
-        let reply = self.one(&routed, Repeat::Read, |mut stub, context| {
-            let request = RawGetRequest { context, key: key.clone(), cf: self.cf() };
-            async move { stub.raw_get(request).await }
-        });
-        let reply = reply.await?;
-        Ok((!reply.not_found).then_some(reply.value))
+    pub fn get(&self, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>>> {
+        Box::pin(async move {
+            let (key, routed) = self.forms(&key);
+            let reply = self.one(&routed, Repeat::Read, |mut stub, context| {
+                let request = RawGetRequest { context, key: key.clone(), cf: self.cf() };
+                async move { stub.raw_get(request).await }
+            });
+            let reply = reply.await?;
+            Ok((!reply.not_found).then_some(reply.value))
+        })
     }
 
     /// Returns the pairs of those `keys` that exist, in key order. Each region is read at a moment of its own.
     ///
     /// # Errors
     /// Returns [`super::Error::Refused`] or [`super::Error::Unavailable`].
-    pub async fn batch_get(&self, keys: Vec<Bytes>) -> Result<Vec<(Bytes, Bytes)>> {
-        let keys: Vec<(Bytes, Bytes)> = keys.iter().map(|key| self.routed_first(key)).collect();
-        let replies = self.many(
-            keys,
-            Repeat::Read,
-            |_| 0,
-            |mut stub, context, keys| {
-                let keys = keys.iter().map(|(_, key)| key.clone()).collect();
-                let request = RawBatchGetRequest { context, keys, cf: self.cf() };
-                async move { stub.raw_batch_get(request).await }
-            },
-        );
-        let mut pairs = self.pairs(replies.await?.into_iter().flat_map(|reply| reply.pairs));
-        pairs.sort();
-        Ok(pairs)
+    pub fn batch_get(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>>> {
+        Box::pin(async move {
+            let keys: Vec<(Bytes, Bytes)> = keys.iter().map(|key| self.routed_first(key)).collect();
+            let replies = self.many(
+                keys,
+                Repeat::Read,
+                |_| 0,
+                |mut stub, context, keys| {
+                    let keys = keys.iter().map(|(_, key)| key.clone()).collect();
+                    let request = RawBatchGetRequest { context, keys, cf: self.cf() };
+                    async move { stub.raw_batch_get(request).await }
+                },
+            );
+            let mut pairs = self.pairs(replies.await?.into_iter().flat_map(|reply| reply.pairs));
+            pairs.sort();
+            Ok(pairs)
+        })
     }
 
     /// Sets a key. It expires after `ttl_s` seconds, unless that is zero.
     ///
     /// # Errors
     /// Returns any [`super::Error`].
-    pub async fn put(&self, key: Bytes, value: Bytes, ttl_s: u64) -> Result<()> {
-        let (key, routed) = self.forms(&key);
-        self.one(&routed, Repeat::Same, |mut stub, context| {
-            let (key, value, for_cas) = (key.clone(), value.clone(), self.options.for_cas);
-            let request = RawPutRequest { context, key, value, cf: self.cf(), ttl: ttl_s, for_cas };
-            async move { stub.raw_put(request).await }
+    pub fn put(&self, key: Bytes, value: Bytes, ttl_s: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let (key, routed) = self.forms(&key);
+            self.one(&routed, Repeat::Same, |mut stub, context| {
+                let (key, value, for_cas) = (key.clone(), value.clone(), self.options.for_cas);
+                let request = RawPutRequest { context, key, value, cf: self.cf(), ttl: ttl_s, for_cas };
+                async move { stub.raw_put(request).await }
+            })
+            .await
+            .map(|_| ())
         })
-        .await
-        .map(|_| ())
     }
 
     /// Sets keys. The part in each request is atomic, the whole is not: after an error some of the keys may be set
@@ -243,65 +250,72 @@ impl RawClient {
     ///
     /// # Errors
     /// Returns any [`super::Error`].
-    pub async fn batch_put(&self, pairs: Vec<(Bytes, Bytes)>, ttl_s: u64) -> Result<()> {
-        let routed = |(key, value): (Bytes, Bytes)| {
-            let (key, routed) = self.forms(&key);
-            (routed, (key, value))
-        };
-        let pairs: Vec<(Bytes, (Bytes, Bytes))> = pairs.into_iter().map(routed).collect();
-        let bytes = |(_, value): &(Bytes, Bytes)| value.len();
-        self.many(pairs, Repeat::Same, bytes, |mut stub, context, pairs| {
-            let pair = |(_, (key, value)): &(Bytes, (Bytes, Bytes))| KvPair {
-                key: key.clone(),
-                value: value.clone(),
-                ..Default::default()
+    pub fn batch_put(&self, pairs: Vec<(Bytes, Bytes)>, ttl_s: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let routed = |(key, value): (Bytes, Bytes)| {
+                let (key, routed) = self.forms(&key);
+                (routed, (key, value))
             };
-            let request = RawBatchPutRequest {
-                context,
-                pairs: pairs.iter().map(pair).collect(),
-                cf: self.cf(),
-                ttls: if ttl_s == 0 { Vec::new() } else { vec![ttl_s] },
-                for_cas: self.options.for_cas,
-                ..Default::default()
-            };
-            async move { stub.raw_batch_put(request).await }
+            let pairs: Vec<(Bytes, (Bytes, Bytes))> = pairs.into_iter().map(routed).collect();
+            let bytes = |(_, value): &(Bytes, Bytes)| value.len();
+            self.many(pairs, Repeat::Same, bytes, |mut stub, context, pairs| {
+                let pair = |(_, (key, value)): &(Bytes, (Bytes, Bytes))| KvPair {
+                    key: key.clone(),
+                    value: value.clone(),
+                    ..Default::default()
+                };
+                let request = RawBatchPutRequest {
+                    context,
+                    pairs: pairs.iter().map(pair).collect(),
+                    cf: self.cf(),
+                    ttls: if ttl_s == 0 { Vec::new() } else { vec![ttl_s] },
+                    for_cas: self.options.for_cas,
+                    ..Default::default()
+                };
+                async move { stub.raw_batch_put(request).await }
+            })
+            .await
+            .map(|_| ())
         })
-        .await
-        .map(|_| ())
     }
 
     /// Deletes a key.
     ///
     /// # Errors
     /// Returns any [`super::Error`].
-    pub async fn delete(&self, key: Bytes) -> Result<()> {
-        let (key, routed) = self.forms(&key);
-        self.one(&routed, Repeat::Same, |mut stub, context| {
-            let request = RawDeleteRequest { context, key: key.clone(), cf: self.cf(), for_cas: self.options.for_cas };
-            async move { stub.raw_delete(request).await }
+    pub fn delete(&self, key: Bytes) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let (key, routed) = self.forms(&key);
+            self.one(&routed, Repeat::Same, |mut stub, context| {
+                let request =
+                    RawDeleteRequest { context, key: key.clone(), cf: self.cf(), for_cas: self.options.for_cas };
+                async move { stub.raw_delete(request).await }
+            })
+            .await
+            .map(|_| ())
         })
-        .await
-        .map(|_| ())
     }
 
     /// Deletes keys, with the same atomicity as [`RawClient::batch_put`].
     ///
     /// # Errors
     /// Returns any [`super::Error`].
-    pub async fn batch_delete(&self, keys: Vec<Bytes>) -> Result<()> {
-        let keys: Vec<(Bytes, Bytes)> = keys.iter().map(|key| self.routed_first(key)).collect();
-        self.many(
-            keys,
-            Repeat::Same,
-            |_| 0,
-            |mut stub, context, keys| {
-                let keys = keys.iter().map(|(_, key)| key.clone()).collect();
-                let request = RawBatchDeleteRequest { context, keys, cf: self.cf(), for_cas: self.options.for_cas };
-                async move { stub.raw_batch_delete(request).await }
-            },
-        )
-        .await
-        .map(|_| ())
+    pub fn batch_delete(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let keys: Vec<(Bytes, Bytes)> = keys.iter().map(|key| self.routed_first(key)).collect();
+            self.many(
+                keys,
+                Repeat::Same,
+                |_| 0,
+                |mut stub, context, keys| {
+                    let keys = keys.iter().map(|(_, key)| key.clone()).collect();
+                    let request = RawBatchDeleteRequest { context, keys, cf: self.cf(), for_cas: self.options.for_cas };
+                    async move { stub.raw_batch_delete(request).await }
+                },
+            )
+            .await
+            .map(|_| ())
+        })
     }
 
     /// Makes each of these keys the start of a region, one after the other. A key at which a region starts already is
@@ -309,11 +323,13 @@ impl RawClient {
     ///
     /// # Errors
     /// Returns any [`super::Error`]. Keys before the one that failed are boundaries then.
-    pub async fn split(&self, keys: &[Bytes]) -> Result<()> {
-        for key in keys {
-            self.split_at(&self.forms(key).1).await?;
-        }
-        Ok(())
+    pub fn split<'a>(&'a self, keys: &'a [Bytes]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            for key in keys {
+                self.split_at(&self.forms(key).1).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Makes a boundary, as the placement driver knows it, the start of a region. Returns the ID of the new region
@@ -321,45 +337,49 @@ impl RawClient {
     ///
     /// # Errors
     /// Returns any [`super::Error`].
-    pub async fn split_at(&self, key: &Bytes) -> Result<Option<u64>> {
-        let wire = self.space.unrouted(key)?;
-        let split = self.one(key, Repeat::Same, |mut stub, context| {
-            let split_keys = vec![wire.clone()];
-            let request = SplitRegionRequest { context, split_keys, is_raw_kv: true, ..Default::default() };
-            async move { stub.split_region(request).await }
-        });
-        let error = match split.await {
-            Ok(reply) => return Ok(reply.regions.first().map(|new| new.id)),
-            Err(error) => error,
-        };
-        // An earlier attempt, or another client, may have made the boundary. The store that refused this one has said
-        // so; the placement driver may hear of it later.
-        let known = self.shared.cache.lock().expect("no holder panics").locate(key);
-        if matches!(error, Error::Refused(_)) && known.is_some_and(|known| known.region.start_key == *key) {
-            return Ok(None);
-        }
-        let found = self.shared.pd.get_region(key).await?;
-        if found.is_some_and(|found| found.region.start_key == *key) { Ok(None) } else { Err(error) }
+    pub fn split_at<'a>(&'a self, key: &'a Bytes) -> BoxFuture<'a, Result<Option<u64>>> {
+        Box::pin(async move {
+            let wire = self.space.unrouted(key)?;
+            let split = self.one(key, Repeat::Same, |mut stub, context| {
+                let split_keys = vec![wire.clone()];
+                let request = SplitRegionRequest { context, split_keys, is_raw_kv: true, ..Default::default() };
+                async move { stub.split_region(request).await }
+            });
+            let error = match split.await {
+                Ok(reply) => return Ok(reply.regions.first().map(|new| new.id)),
+                Err(error) => error,
+            };
+            // An earlier attempt, or another client, may have made the boundary. The store that refused this one has said
+            // so; the placement driver may hear of it later.
+            let known = self.shared.cache.lock().expect("no holder panics").locate(key);
+            if matches!(error, Error::Refused(_)) && known.is_some_and(|known| known.region.start_key == *key) {
+                return Ok(None);
+            }
+            let found = self.shared.pd.get_region(key).await?;
+            if found.is_some_and(|found| found.region.start_key == *key) { Ok(None) } else { Err(error) }
+        })
     }
 
     /// Deletes the keys in `[start, end)`, region by region. An empty `end` is plus infinity.
     ///
     /// # Errors
     /// Returns any [`super::Error`]; [`super::Error::Unknown`] if part of the range may have been deleted.
-    pub async fn delete_range(&self, start: Bytes, end: Bytes) -> Result<()> {
-        let (start, end) = self.routed_range(&start, &end);
-        self.upwards(
-            start,
-            end,
-            Repeat::Same,
-            |mut stub, context, start_key, end_key| {
-                let request = RawDeleteRangeRequest { context, start_key, end_key, cf: self.cf() };
-                async move { stub.raw_delete_range(request).await }
-            },
-            |_, _| None,
-        )
-        .await
-        .map(|_| ())
+    pub fn delete_range(&self, start: Bytes, end: Bytes) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let (start, end) = self.routed_range(&start, &end);
+            self.upwards(
+                start,
+                end,
+                Repeat::Same,
+                |mut stub, context, start_key, end_key| {
+                    let request = RawDeleteRangeRequest { context, start_key, end_key, cf: self.cf() };
+                    async move { stub.raw_delete_range(request).await }
+                },
+                |_, _| None,
+            )
+            .await
+            .map(|_| ())
+        })
     }
 
     /// Returns the first `limit` pairs of `[start, end)` in ascending order; without values if `key_only`. An empty
@@ -367,48 +387,56 @@ impl RawClient {
     ///
     /// # Errors
     /// Returns [`super::Error::Refused`] or [`super::Error::Unavailable`].
-    pub async fn scan(&self, start: Bytes, end: Bytes, limit: usize, key_only: bool) -> Result<Vec<(Bytes, Bytes)>> {
-        let (start, end) = self.routed_range(&start, &end);
-        let found = Mutex::new(Vec::new());
-        let page = || {
-            limit.saturating_sub(found.lock().expect("no holder panics").len()).min(CLIENT_SCAN_PAIRS_MAX as usize)
-                as u32
-        };
-        if limit > 0 {
-            self.upwards(
-                start,
-                end,
-                Repeat::Read,
-                |mut stub, context, start_key, end_key| {
-                    let request = RawScanRequest {
-                        context,
-                        start_key,
-                        end_key,
-                        limit: page(),
-                        key_only,
-                        cf: self.cf(),
-                        reverse: false,
-                    };
-                    async move { stub.raw_scan(request).await }
-                },
-                |reply, end| {
-                    let asked = page() as usize;
-                    let full = reply.kvs.len() >= asked;
-                    let mut found = found.lock().expect("no holder panics");
-                    let last = reply.kvs.last().map(|pair| [&pair.key[..], &[0]].concat());
-                    found.extend(self.pairs(std::mem::take(&mut reply.kvs)));
-                    if found.len() >= limit {
-                        return Some(end.clone());
-                    }
-                    // After a full page, the same region may have more pairs.
-                    last.filter(|_| full).map(|next| self.space.routed(&next.into()))
-                },
-            )
-            .await?;
-        }
-        let mut found = found.into_inner().expect("no holder panics");
-        found.truncate(limit);
-        Ok(found)
+    pub fn scan(
+        &self,
+        start: Bytes,
+        end: Bytes,
+        limit: usize,
+        key_only: bool,
+    ) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>>> {
+        Box::pin(async move {
+            let (start, end) = self.routed_range(&start, &end);
+            let found = Mutex::new(Vec::new());
+            let page = || {
+                limit.saturating_sub(found.lock().expect("no holder panics").len()).min(CLIENT_SCAN_PAIRS_MAX as usize)
+                    as u32
+            };
+            if limit > 0 {
+                self.upwards(
+                    start,
+                    end,
+                    Repeat::Read,
+                    |mut stub, context, start_key, end_key| {
+                        let request = RawScanRequest {
+                            context,
+                            start_key,
+                            end_key,
+                            limit: page(),
+                            key_only,
+                            cf: self.cf(),
+                            reverse: false,
+                        };
+                        async move { stub.raw_scan(request).await }
+                    },
+                    |reply, end| {
+                        let asked = page() as usize;
+                        let full = reply.kvs.len() >= asked;
+                        let mut found = found.lock().expect("no holder panics");
+                        let last = reply.kvs.last().map(|pair| [&pair.key[..], &[0]].concat());
+                        found.extend(self.pairs(std::mem::take(&mut reply.kvs)));
+                        if found.len() >= limit {
+                            return Some(end.clone());
+                        }
+                        // After a full page, the same region may have more pairs.
+                        last.filter(|_| full).map(|next| self.space.routed(&next.into()))
+                    },
+                )
+                .await?;
+            }
+            let mut found = found.into_inner().expect("no holder panics");
+            found.truncate(limit);
+            Ok(found)
+        })
     }
 
     /// Returns the last `limit` pairs of `[start, end)` in descending order; without values if `key_only`. An empty
@@ -416,43 +444,45 @@ impl RawClient {
     ///
     /// # Errors
     /// Returns [`super::Error::Refused`] or [`super::Error::Unavailable`].
-    pub async fn scan_reverse(
+    pub fn scan_reverse(
         &self,
         start: Bytes,
         end: Bytes,
         limit: usize,
         key_only: bool,
-    ) -> Result<Vec<(Bytes, Bytes)>> {
-        let (start, mut upper) = self.routed_range(&start, &end);
-        let mut found: Vec<(Bytes, Bytes)> = Vec::new();
-        while found.len() < limit && upper > start {
-            let page = (limit - found.len()).min(CLIENT_SCAN_PAIRS_MAX as usize) as u32;
-            // On the wire, a reverse scan begins below its start key and ends at its end key.
-            let (reply, region) = self
-                .below(&upper, |mut stub, context, region| {
-                    let end_key = self.unrouted(start.clone().max(region.start_key.clone()));
-                    let start_key = self.unrouted(upper.clone());
-                    let request = RawScanRequest {
-                        context,
-                        start_key,
-                        end_key,
-                        limit: page,
-                        key_only,
-                        cf: self.cf(),
-                        reverse: true,
-                    };
-                    async move { stub.raw_scan(request).await }
-                })
-                .await?;
-            let full = reply.kvs.len() >= page as usize;
-            upper = match reply.kvs.last() {
-                Some(last) if full => self.space.routed(&last.key),
-                _ => region.start_key,
-            };
-            found.extend(self.pairs(reply.kvs));
-        }
-        found.truncate(limit);
-        Ok(found)
+    ) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>>> {
+        Box::pin(async move {
+            let (start, mut upper) = self.routed_range(&start, &end);
+            let mut found: Vec<(Bytes, Bytes)> = Vec::new();
+            while found.len() < limit && upper > start {
+                let page = (limit - found.len()).min(CLIENT_SCAN_PAIRS_MAX as usize) as u32;
+                // On the wire, a reverse scan begins below its start key and ends at its end key.
+                let (reply, region) = self
+                    .below(&upper, |mut stub, context, region| {
+                        let end_key = self.unrouted(start.clone().max(region.start_key.clone()));
+                        let start_key = self.unrouted(upper.clone());
+                        let request = RawScanRequest {
+                            context,
+                            start_key,
+                            end_key,
+                            limit: page,
+                            key_only,
+                            cf: self.cf(),
+                            reverse: true,
+                        };
+                        async move { stub.raw_scan(request).await }
+                    })
+                    .await?;
+                let full = reply.kvs.len() >= page as usize;
+                upper = match reply.kvs.last() {
+                    Some(last) if full => self.space.routed(&last.key),
+                    _ => region.start_key,
+                };
+                found.extend(self.pairs(reply.kvs));
+            }
+            found.truncate(limit);
+            Ok(found)
+        })
     }
 
     /// Sets `key` to `value` if its present value is `previous` (`None`: if the key does not exist). The request is not
@@ -460,63 +490,69 @@ impl RawClient {
     ///
     /// # Errors
     /// Returns any [`super::Error`].
-    pub async fn cas(&self, key: Bytes, previous: Option<Bytes>, value: Bytes, ttl_s: u64) -> Result<Cas> {
-        let (key, routed) = self.forms(&key);
-        let reply = self.one(&routed, Repeat::Never, |mut stub, context| {
-            let request = RawCasRequest {
-                context,
-                key: key.clone(),
-                value: value.clone(),
-                previous_not_exist: previous.is_none(),
-                previous_value: previous.clone().unwrap_or_default(),
-                cf: self.cf(),
-                ttl: ttl_s,
-                delete: false,
-            };
-            async move { stub.raw_compare_and_swap(request).await }
-        });
-        let reply = reply.await?;
-        Ok(Cas { swapped: reply.succeed, previous: (!reply.previous_not_exist).then_some(reply.previous_value) })
+    pub fn cas(&self, key: Bytes, previous: Option<Bytes>, value: Bytes, ttl_s: u64) -> BoxFuture<'_, Result<Cas>> {
+        Box::pin(async move {
+            let (key, routed) = self.forms(&key);
+            let reply = self.one(&routed, Repeat::Never, |mut stub, context| {
+                let request = RawCasRequest {
+                    context,
+                    key: key.clone(),
+                    value: value.clone(),
+                    previous_not_exist: previous.is_none(),
+                    previous_value: previous.clone().unwrap_or_default(),
+                    cf: self.cf(),
+                    ttl: ttl_s,
+                    delete: false,
+                };
+                async move { stub.raw_compare_and_swap(request).await }
+            });
+            let reply = reply.await?;
+            Ok(Cas { swapped: reply.succeed, previous: (!reply.previous_not_exist).then_some(reply.previous_value) })
+        })
     }
 
     /// Returns the seconds until a key expires (0: never), or `None` if the key does not exist.
     ///
     /// # Errors
     /// Returns [`super::Error::Refused`] or [`super::Error::Unavailable`].
-    pub async fn get_ttl(&self, key: Bytes) -> Result<Option<u64>> {
-        let (key, routed) = self.forms(&key);
-        let reply = self.one(&routed, Repeat::Read, |mut stub, context| {
-            let request = RawGetKeyTtlRequest { context, key: key.clone(), cf: self.cf() };
-            async move { stub.raw_get_key_ttl(request).await }
-        });
-        let reply = reply.await?;
-        Ok((!reply.not_found).then_some(reply.ttl))
+    pub fn get_ttl(&self, key: Bytes) -> BoxFuture<'_, Result<Option<u64>>> {
+        Box::pin(async move {
+            let (key, routed) = self.forms(&key);
+            let reply = self.one(&routed, Repeat::Read, |mut stub, context| {
+                let request = RawGetKeyTtlRequest { context, key: key.clone(), cf: self.cf() };
+                async move { stub.raw_get_key_ttl(request).await }
+            });
+            let reply = reply.await?;
+            Ok((!reply.not_found).then_some(reply.ttl))
+        })
     }
 
     /// Returns the checksum of the pairs in `[start, end)`. An empty `end` is plus infinity.
     ///
     /// # Errors
     /// Returns [`super::Error::Refused`] or [`super::Error::Unavailable`].
-    pub async fn checksum(&self, start: Bytes, end: Bytes) -> Result<Checksum> {
-        let (start, end) = self.routed_range(&start, &end);
-        let replies = self.upwards(
-            start,
-            end,
-            Repeat::Read,
-            |mut stub, context, start_key, end_key| {
-                let ranges = vec![KeyRange { start_key, end_key }];
-                let request = RawChecksumRequest { context, algorithm: ChecksumAlgorithm::Crc64Xor.into(), ranges };
-                async move { stub.raw_checksum(request).await }
-            },
-            |_, _| None,
-        );
-        let mut sum = Checksum::default();
-        for reply in replies.await? {
-            sum.crc64_xor ^= reply.checksum;
-            sum.pairs += reply.total_kvs;
-            sum.bytes += reply.total_bytes;
-        }
-        Ok(sum)
+    pub fn checksum(&self, start: Bytes, end: Bytes) -> BoxFuture<'_, Result<Checksum>> {
+        Box::pin(async move {
+            let (start, end) = self.routed_range(&start, &end);
+            let replies = self.upwards(
+                start,
+                end,
+                Repeat::Read,
+                |mut stub, context, start_key, end_key| {
+                    let ranges = vec![KeyRange { start_key, end_key }];
+                    let request = RawChecksumRequest { context, algorithm: ChecksumAlgorithm::Crc64Xor.into(), ranges };
+                    async move { stub.raw_checksum(request).await }
+                },
+                |_, _| None,
+            );
+            let mut sum = Checksum::default();
+            for reply in replies.await? {
+                sum.crc64_xor ^= reply.checksum;
+                sum.pairs += reply.total_kvs;
+                sum.bytes += reply.total_bytes;
+            }
+            Ok(sum)
+        })
     }
 
     /// Calls the coprocessor `name`, in a version that matches `version_req`, for `[start, end)`, region by region. An

@@ -1,6 +1,7 @@
 //! The requests of the transactional client, routed by their encoded keys.
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 
 use crate::codec::txn_key;
 use crate::proto::errorpb;
@@ -176,28 +177,30 @@ impl TxnClient {
     ///
     /// # Errors
     /// As all requests.
-    pub async fn delete_range(&self, start: &Bytes, end: &Bytes) -> Result<()> {
-        let (start, end) = (&self.wire(start), &self.wire_end(end));
-        let to = if end.is_empty() { Bytes::new() } else { encoded(end) };
-        let mut low = if start.is_empty() { Bytes::new() } else { encoded(start) };
-        loop {
-            self.live()?;
-            let from = low.clone();
-            let call = |mut stub: Stub, context, region: &Region| {
-                // Boundaries that are no encoded keys hold no transactional ones between them and the next.
-                let plain = |key: &Bytes| txn_key::decode(key).unwrap_or_else(|_| key.clone());
-                let ends_here = region.end_key.is_empty() || (!to.is_empty() && to <= region.end_key);
-                let end_key = if ends_here { plain(&to) } else { plain(&region.end_key) };
-                let start_key = plain(&from.clone().max(region.start_key.clone()));
-                let request = DeleteRangeRequest { context, start_key, end_key, ..Default::default() };
-                async move { stub.kv_delete_range(request).await }
-            };
-            let (_, region): (DeleteRangeResponse, _) = self.raw.above(&low, call).await?;
-            if region.end_key.is_empty() || (!to.is_empty() && to <= region.end_key) {
-                return Ok(());
+    pub fn delete_range<'a>(&'a self, start: &'a Bytes, end: &'a Bytes) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let (start, end) = (&self.wire(start), &self.wire_end(end));
+            let to = if end.is_empty() { Bytes::new() } else { encoded(end) };
+            let mut low = if start.is_empty() { Bytes::new() } else { encoded(start) };
+            loop {
+                self.live()?;
+                let from = low.clone();
+                let call = |mut stub: Stub, context, region: &Region| {
+                    // Boundaries that are no encoded keys hold no transactional ones between them and the next.
+                    let plain = |key: &Bytes| txn_key::decode(key).unwrap_or_else(|_| key.clone());
+                    let ends_here = region.end_key.is_empty() || (!to.is_empty() && to <= region.end_key);
+                    let end_key = if ends_here { plain(&to) } else { plain(&region.end_key) };
+                    let start_key = plain(&from.clone().max(region.start_key.clone()));
+                    let request = DeleteRangeRequest { context, start_key, end_key, ..Default::default() };
+                    async move { stub.kv_delete_range(request).await }
+                };
+                let (_, region): (DeleteRangeResponse, _) = self.raw.above(&low, call).await?;
+                if region.end_key.is_empty() || (!to.is_empty() && to <= region.end_key) {
+                    return Ok(());
+                }
+                low = region.end_key;
             }
-            low = region.end_key;
-        }
+        })
     }
 
     pub(super) async fn lock(&self, request: PessimisticLockRequest) -> Result<PessimisticLockResponse> {
@@ -309,13 +312,15 @@ impl TxnClient {
     ///
     /// # Errors
     /// As all requests.
-    pub async fn locks_from(&self, key: &Bytes) -> Result<(Vec<LockInfo>, Option<KeyError>, Bytes)> {
-        let call = |mut stub: Stub, context, _: &Region| {
-            let request = ScanLockRequest { context, max_version: u64::MAX, ..ScanLockRequest::default() };
-            async move { stub.kv_scan_lock(request).await }
-        };
-        let (reply, region): (ScanLockResponse, _) = self.raw.above(key, call).await?;
-        Ok((each_lock(reply.locks), reply.error, region.end_key))
+    pub fn locks_from<'a>(&'a self, key: &'a Bytes) -> BoxFuture<'a, Result<(Vec<LockInfo>, Option<KeyError>, Bytes)>> {
+        Box::pin(async move {
+            let call = |mut stub: Stub, context, _: &Region| {
+                let request = ScanLockRequest { context, max_version: u64::MAX, ..ScanLockRequest::default() };
+                async move { stub.kv_scan_lock(request).await }
+            };
+            let (reply, region): (ScanLockResponse, _) = self.raw.above(key, call).await?;
+            Ok((each_lock(reply.locks), reply.error, region.end_key))
+        })
     }
 
     /// Returns the first locks, at most `limit`, of the region that has `from` (an encoded key, or a boundary), from
@@ -323,35 +328,37 @@ impl TxnClient {
     ///
     /// # Errors
     /// As all requests.
-    pub async fn locks(&self, from: &Bytes, end: &Bytes, limit: u32) -> Result<Locks> {
-        let call = |mut stub: Stub, context, region: &Region| {
-            // A boundary need not be the encoded form of any key.
-            let inside = if *from > region.start_key { txn_key::decode(from).ok() } else { None };
-            let (start_key, end_key) = (inside.unwrap_or_default(), end.clone());
-            let max_version = u64::MAX;
-            let request = ScanLockRequest { context, max_version, start_key, end_key, limit };
-            async move { stub.kv_scan_lock(request).await }
-        };
-        for tries in 0.. {
-            let (reply, region): (ScanLockResponse, _) = self.raw.above(from, call).await?;
-            match reply.error {
-                // A lock in memory: it is written, or falls, in a moment.
-                Some(error) if error.locked.is_some() && tries < LOCK_SCAN_TRIES => self.pause(tries).await,
-                Some(error) => return Err(Error::Unavailable(reason(&error).to_string())),
-                None => {
-                    let next = match reply.locks.last() {
-                        Some(last) if reply.locks.len() as u32 >= limit => {
-                            encoded(&[&last.key[..], &[0]].concat().into())
-                        }
-                        _ => region.end_key,
-                    };
-                    let is_end = next.is_empty() || (!end.is_empty() && next >= encoded(end));
-                    let locks = each_lock(reply.locks);
-                    return Ok(Locks { region: region.id, locks, next: (!is_end).then_some(next) });
+    pub fn locks<'a>(&'a self, from: &'a Bytes, end: &'a Bytes, limit: u32) -> BoxFuture<'a, Result<Locks>> {
+        Box::pin(async move {
+            let call = |mut stub: Stub, context, region: &Region| {
+                // A boundary need not be the encoded form of any key.
+                let inside = if *from > region.start_key { txn_key::decode(from).ok() } else { None };
+                let (start_key, end_key) = (inside.unwrap_or_default(), end.clone());
+                let max_version = u64::MAX;
+                let request = ScanLockRequest { context, max_version, start_key, end_key, limit };
+                async move { stub.kv_scan_lock(request).await }
+            };
+            for tries in 0.. {
+                let (reply, region): (ScanLockResponse, _) = self.raw.above(from, call).await?;
+                match reply.error {
+                    // A lock in memory: it is written, or falls, in a moment.
+                    Some(error) if error.locked.is_some() && tries < LOCK_SCAN_TRIES => self.pause(tries).await,
+                    Some(error) => return Err(Error::Unavailable(reason(&error).to_string())),
+                    None => {
+                        let next = match reply.locks.last() {
+                            Some(last) if reply.locks.len() as u32 >= limit => {
+                                encoded(&[&last.key[..], &[0]].concat().into())
+                            }
+                            _ => region.end_key,
+                        };
+                        let is_end = next.is_empty() || (!end.is_empty() && next >= encoded(end));
+                        let locks = each_lock(reply.locks);
+                        return Ok(Locks { region: region.id, locks, next: (!is_end).then_some(next) });
+                    }
                 }
             }
-        }
-        unreachable!("the last try returns")
+            unreachable!("the last try returns")
+        })
     }
 
     /// Returns the first key of the region that has `from` (an encoded key, or a boundary) for which the transaction
@@ -359,33 +366,41 @@ impl TxnClient {
     ///
     /// # Errors
     /// As all requests.
-    pub async fn written_by(&self, from: &Bytes, start: Timestamp) -> Result<(Option<(Bytes, MvccInfo)>, Bytes)> {
-        let call = |mut stub: Stub, context, _: &Region| {
-            let request = MvccGetByStartTsRequest { context, start_ts: start.0 };
-            async move { stub.mvcc_get_by_start_ts(request).await }
-        };
-        let (reply, region): (MvccGetByStartTsResponse, _) = self.raw.above(from, call).await?;
-        if !reply.error.is_empty() {
-            return Err(Error::Refused(reply.error));
-        }
-        let found = reply.info.filter(|info| *info != MvccInfo::default());
-        Ok((found.map(|info| (reply.key, info)), region.end_key))
+    pub fn written_by<'a>(
+        &'a self,
+        from: &'a Bytes,
+        start: Timestamp,
+    ) -> BoxFuture<'a, Result<(Option<(Bytes, MvccInfo)>, Bytes)>> {
+        Box::pin(async move {
+            let call = |mut stub: Stub, context, _: &Region| {
+                let request = MvccGetByStartTsRequest { context, start_ts: start.0 };
+                async move { stub.mvcc_get_by_start_ts(request).await }
+            };
+            let (reply, region): (MvccGetByStartTsResponse, _) = self.raw.above(from, call).await?;
+            if !reply.error.is_empty() {
+                return Err(Error::Refused(reply.error));
+            }
+            let found = reply.info.filter(|info| *info != MvccInfo::default());
+            Ok((found.map(|info| (reply.key, info)), region.end_key))
+        })
     }
 
     /// Returns everything that is stored of a key.
     ///
     /// # Errors
     /// As all requests.
-    pub async fn versions(&self, key: &Bytes) -> Result<MvccInfo> {
-        let key = &self.wire(key);
-        let call = |mut stub: Stub, context| {
-            let request = MvccGetByKeyRequest { context, key: key.clone() };
-            async move { stub.mvcc_get_by_key(request).await }
-        };
-        let reply: MvccGetByKeyResponse = self.raw.one(&encoded(key), Repeat::Read, call).await?;
-        if !reply.error.is_empty() {
-            return Err(Error::Refused(reply.error));
-        }
-        Ok(reply.info.unwrap_or_default())
+    pub fn versions<'a>(&'a self, key: &'a Bytes) -> BoxFuture<'a, Result<MvccInfo>> {
+        Box::pin(async move {
+            let key = &self.wire(key);
+            let call = |mut stub: Stub, context| {
+                let request = MvccGetByKeyRequest { context, key: key.clone() };
+                async move { stub.mvcc_get_by_key(request).await }
+            };
+            let reply: MvccGetByKeyResponse = self.raw.one(&encoded(key), Repeat::Read, call).await?;
+            if !reply.error.is_empty() {
+                return Err(Error::Refused(reply.error));
+            }
+            Ok(reply.info.unwrap_or_default())
+        })
     }
 }

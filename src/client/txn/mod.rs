@@ -16,6 +16,7 @@ mod pipeline;
 mod replicas;
 mod resolve;
 
+use futures::future::BoxFuture;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -159,19 +160,23 @@ impl TxnClient {
 
     /// Waits until no locks are being ended in the background ([`TxnOptions::in_background`]). A program that exits
     /// before leaves them to others.
-    pub async fn settle(&self) {
-        while self.ending.load(Ordering::Relaxed) > 0 {
-            self.raw.clock().sleep(SETTLE_LOOK).await;
-        }
+    pub fn settle(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            while self.ending.load(Ordering::Relaxed) > 0 {
+                self.raw.clock().sleep(SETTLE_LOOK).await;
+            }
+        })
     }
 
     /// Begins a transaction.
     ///
     /// # Errors
     /// [`Failed::Aborted`] if there is no timestamp.
-    pub async fn begin(&self, options: TxnOptions) -> Done<Txn> {
-        let start = self.timestamp().await.map_err(aborted)?;
-        Ok(Txn::new(self, options, start))
+    pub fn begin(&self, options: TxnOptions) -> BoxFuture<'_, Done<Txn>> {
+        Box::pin(async move {
+            let start = self.timestamp().await.map_err(aborted)?;
+            Ok(Txn::new(self, options, start))
+        })
     }
 
     async fn timestamp(&self) -> Result<Timestamp, Error> {
@@ -247,24 +252,26 @@ impl Txn {
     ///
     /// # Errors
     /// [`Failed::Aborted`].
-    pub async fn get(&self, key: &Bytes) -> Done<Option<Bytes>> {
-        let key = &self.client.wire(key);
-        match self.writes.get(key) {
-            Some(Write::Put(value) | Write::Insert(value)) => return Ok(Some(value.clone())),
-            Some(Write::Delete) => return Ok(None),
-            Some(Write::Flushed) => return self.read_back(key).await,
-            Some(Write::Lock | Write::SharedLock) | None => {}
-        }
-        let mut waiting = Waiting::reading(self);
-        loop {
-            let reply = self.client.get(key, self.start, waiting.later()).await.map_err(aborted)?;
-            match reply.error {
-                None if reply.not_found => return Ok(None),
-                None => return Ok(Some(reply.value)),
-                Some(KeyError { locked: Some(lock), .. }) => waiting.behind(&[lock]).await?,
-                Some(error) => return Err(Failed::Aborted(reason(&error))),
+    pub fn get<'a>(&'a self, key: &'a Bytes) -> BoxFuture<'a, Done<Option<Bytes>>> {
+        Box::pin(async move {
+            let key = &self.client.wire(key);
+            match self.writes.get(key) {
+                Some(Write::Put(value) | Write::Insert(value)) => return Ok(Some(value.clone())),
+                Some(Write::Delete) => return Ok(None),
+                Some(Write::Flushed) => return self.read_back(key).await,
+                Some(Write::Lock | Write::SharedLock) | None => {}
             }
-        }
+            let mut waiting = Waiting::reading(self);
+            loop {
+                let reply = self.client.get(key, self.start, waiting.later()).await.map_err(aborted)?;
+                match reply.error {
+                    None if reply.not_found => return Ok(None),
+                    None => return Ok(Some(reply.value)),
+                    Some(KeyError { locked: Some(lock), .. }) => waiting.behind(&[lock]).await?,
+                    Some(error) => return Err(Failed::Aborted(reason(&error))),
+                }
+            }
+        })
     }
 
     /// Returns the pairs in `[start, end)` at the transaction's start, at most `limit`, as its own writes change them.
@@ -272,34 +279,42 @@ impl Txn {
     ///
     /// # Errors
     /// [`Failed::Aborted`].
-    pub async fn scan(&self, start: &Bytes, end: &Bytes, limit: u32, reverse: bool) -> Done<Vec<(Bytes, Bytes)>> {
-        let (start, end) = (&self.client.wire(start), &self.client.wire_end(end));
-        let inside = |key: &Bytes| key >= start && (end.is_empty() || key < end);
-        let own: Vec<(&Bytes, &Write)> = self.writes.iter().filter(|(key, _)| inside(key)).collect();
-        // Each pair that it has deleted makes room for another.
-        let deleted = own.iter().filter(|(_, write)| **write == Write::Delete).count() as u32;
-        let asked = if limit == 0 { 0 } else { limit.saturating_add(deleted) };
-        let found = self.stored(start, end, asked, reverse).await?;
-        let seen_to = (found.len() as u32 >= asked).then(|| found.last().map(|(key, _)| key.clone())).flatten();
-        let is_seen = |key: &Bytes| seen_to.as_ref().is_none_or(|to| if reverse { key >= to } else { key <= to });
-        let mut pairs: BTreeMap<Bytes, Bytes> = found.into_iter().collect();
-        for (key, write) in own.into_iter().filter(|(key, _)| is_seen(key)) {
-            match write {
-                Write::Put(value) | Write::Insert(value) => drop(pairs.insert(key.clone(), value.clone())),
-                Write::Delete => drop(pairs.remove(key)),
-                Write::Flushed => match self.read_back(key).await? {
-                    Some(value) => drop(pairs.insert(key.clone(), value)),
-                    None => drop(pairs.remove(key)),
-                },
-                Write::Lock | Write::SharedLock => {}
+    pub fn scan<'a>(
+        &'a self,
+        start: &'a Bytes,
+        end: &'a Bytes,
+        limit: u32,
+        reverse: bool,
+    ) -> BoxFuture<'a, Done<Vec<(Bytes, Bytes)>>> {
+        Box::pin(async move {
+            let (start, end) = (&self.client.wire(start), &self.client.wire_end(end));
+            let inside = |key: &Bytes| key >= start && (end.is_empty() || key < end);
+            let own: Vec<(&Bytes, &Write)> = self.writes.iter().filter(|(key, _)| inside(key)).collect();
+            // Each pair that it has deleted makes room for another.
+            let deleted = own.iter().filter(|(_, write)| **write == Write::Delete).count() as u32;
+            let asked = if limit == 0 { 0 } else { limit.saturating_add(deleted) };
+            let found = self.stored(start, end, asked, reverse).await?;
+            let seen_to = (found.len() as u32 >= asked).then(|| found.last().map(|(key, _)| key.clone())).flatten();
+            let is_seen = |key: &Bytes| seen_to.as_ref().is_none_or(|to| if reverse { key >= to } else { key <= to });
+            let mut pairs: BTreeMap<Bytes, Bytes> = found.into_iter().collect();
+            for (key, write) in own.into_iter().filter(|(key, _)| is_seen(key)) {
+                match write {
+                    Write::Put(value) | Write::Insert(value) => drop(pairs.insert(key.clone(), value.clone())),
+                    Write::Delete => drop(pairs.remove(key)),
+                    Write::Flushed => match self.read_back(key).await? {
+                        Some(value) => drop(pairs.insert(key.clone(), value)),
+                        None => drop(pairs.remove(key)),
+                    },
+                    Write::Lock | Write::SharedLock => {}
+                }
             }
-        }
-        let limit = limit as usize;
-        let own = |(key, value): (Bytes, Bytes)| (self.client.own(key), value);
-        Ok(if reverse {
-            pairs.into_iter().rev().take(limit).map(own).collect()
-        } else {
-            pairs.into_iter().take(limit).map(own).collect()
+            let limit = limit as usize;
+            let own = |(key, value): (Bytes, Bytes)| (self.client.own(key), value);
+            Ok(if reverse {
+                pairs.into_iter().rev().take(limit).map(own).collect()
+            } else {
+                pairs.into_iter().take(limit).map(own).collect()
+            })
         })
     }
 
@@ -348,10 +363,12 @@ impl Txn {
     ///
     /// # Errors
     /// [`Failed::Aborted`]: a deadlock, too long a wait, or the transaction was rolled back by others.
-    pub async fn lock(&mut self, key: &Bytes, force: bool) -> Done<(Timestamp, Option<Bytes>)> {
-        let key = &self.client.wire(key);
-        self.primary.get_or_insert_with(|| key.clone());
-        self.take(key, Op::PessimisticLock, force).await
+    pub fn lock<'a>(&'a mut self, key: &'a Bytes, force: bool) -> BoxFuture<'a, Done<(Timestamp, Option<Bytes>)>> {
+        Box::pin(async move {
+            let key = &self.client.wire(key);
+            self.primary.get_or_insert_with(|| key.clone());
+            self.take(key, Op::PessimisticLock, force).await
+        })
     }
 
     /// Locks a key in shared mode: others may do so as well, and nobody writes it until the end of this transaction,
@@ -360,17 +377,19 @@ impl Txn {
     /// # Errors
     /// As [`Txn::lock`]; also if this transaction has not locked or written another key before: others decide by that
     /// one what became of it.
-    pub async fn lock_shared(&mut self, key: &Bytes) -> Done<(Timestamp, Option<Bytes>)> {
-        let key = &self.client.wire(key);
-        if self.locked.contains(key) && self.writes.get(key) != Some(&Write::SharedLock) {
-            return self.take(key, Op::PessimisticLock, false).await;
-        }
-        if self.primary.as_ref().is_none_or(|primary| primary == key) || self.writes.contains_key(key) {
-            let why =
-                "a key is locked in shared mode after another key, and not to write it: lock that other key first";
-            return Err(Failed::Aborted(Abort::new(Why::Refused, why)));
-        }
-        self.take(key, Op::SharedPessimisticLock, false).await
+    pub fn lock_shared<'a>(&'a mut self, key: &'a Bytes) -> BoxFuture<'a, Done<(Timestamp, Option<Bytes>)>> {
+        Box::pin(async move {
+            let key = &self.client.wire(key);
+            if self.locked.contains(key) && self.writes.get(key) != Some(&Write::SharedLock) {
+                return self.take(key, Op::PessimisticLock, false).await;
+            }
+            if self.primary.as_ref().is_none_or(|primary| primary == key) || self.writes.contains_key(key) {
+                let why =
+                    "a key is locked in shared mode after another key, and not to write it: lock that other key first";
+                return Err(Failed::Aborted(Abort::new(Why::Refused, why)));
+            }
+            self.take(key, Op::SharedPessimisticLock, false).await
+        })
     }
 
     async fn take(&mut self, key: &Bytes, op: Op, force: bool) -> Done<(Timestamp, Option<Bytes>)> {
@@ -443,34 +462,38 @@ impl Txn {
     ///
     /// # Errors
     /// [`Failed`].
-    pub async fn commit(mut self) -> Done<Timestamp> {
-        if self.generation > 0
-            && let Err(failed) = self.flush().await
-        {
-            self.rollback().await;
-            return Err(failed);
-        }
-        let Some(primary) = self.primary.clone().filter(|_| !self.writes.is_empty()) else { return Ok(Timestamp(0)) };
-        match self.try_commit(&primary).await {
-            Ok(commit) => Ok(commit),
-            Err(Failed::Aborted(why)) if why.left_nothing => Err(Failed::Aborted(why)),
-            Err(Failed::Aborted(why)) => {
-                // It never committed; whether its locks go now or when others meet them does not matter.
-                drop(self.client.rollback(self.writes.keys().cloned().collect(), self.start).await);
-                Err(Failed::Aborted(why))
+    pub fn commit(mut self) -> BoxFuture<'static, Done<Timestamp>> {
+        Box::pin(async move {
+            if self.generation > 0
+                && let Err(failed) = self.flush().await
+            {
+                self.rollback().await;
+                return Err(failed);
             }
-            Err(Failed::Unknown(why)) if crate::mutant!("client.txn-unknown-as-failed") => {
-                Err(Failed::Aborted(Abort::new(Why::Refused, why)))
-            }
-            Err(Failed::Unknown(why)) => match self.client.find_out(&primary, self.start).await {
-                Ok(Some(commit)) => Ok(commit),
-                Ok(None) => {
+            let Some(primary) = self.primary.clone().filter(|_| !self.writes.is_empty()) else {
+                return Ok(Timestamp(0));
+            };
+            match self.try_commit(&primary).await {
+                Ok(commit) => Ok(commit),
+                Err(Failed::Aborted(why)) if why.left_nothing => Err(Failed::Aborted(why)),
+                Err(Failed::Aborted(why)) => {
+                    // It never committed; whether its locks go now or when others meet them does not matter.
                     drop(self.client.rollback(self.writes.keys().cloned().collect(), self.start).await);
-                    Err(Failed::Aborted(Abort::new(Why::RolledBack, why)))
+                    Err(Failed::Aborted(why))
                 }
-                Err(_) => Err(Failed::Unknown(why)),
-            },
-        }
+                Err(Failed::Unknown(why)) if crate::mutant!("client.txn-unknown-as-failed") => {
+                    Err(Failed::Aborted(Abort::new(Why::Refused, why)))
+                }
+                Err(Failed::Unknown(why)) => match self.client.find_out(&primary, self.start).await {
+                    Ok(Some(commit)) => Ok(commit),
+                    Ok(None) => {
+                        drop(self.client.rollback(self.writes.keys().cloned().collect(), self.start).await);
+                        Err(Failed::Aborted(Abort::new(Why::RolledBack, why)))
+                    }
+                    Err(_) => Err(Failed::Unknown(why)),
+                },
+            }
+        })
     }
 
     async fn try_commit(&mut self, primary: &Bytes) -> Done<Timestamp> {
@@ -626,8 +649,10 @@ impl Txn {
     }
 
     /// Ends the transaction without a commit.
-    pub async fn rollback(self) {
-        drop(self.client.rollback(self.writes.keys().cloned().collect(), self.start).await);
+    pub fn rollback(self) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            drop(self.client.rollback(self.writes.keys().cloned().collect(), self.start).await);
+        })
     }
 }
 

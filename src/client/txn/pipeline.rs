@@ -4,6 +4,7 @@
 //! order they arrive. **In** come the keys that have changed since the last flush; **out** go locks with their values.
 //! **Never**: a flush in one transaction with locks of its own taken before, or with a commit in one round.
 
+use futures::future::BoxFuture;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,40 +28,42 @@ impl Txn {
     ///
     /// # Errors
     /// [`Failed::Aborted`]: the transaction cannot commit any more.
-    pub async fn flush(&mut self) -> Done<()> {
-        if self.options.pessimistic || self.options.commit_by != CommitBy::TwoPhase {
-            let why = "only an optimistic transaction that commits in two phases can flush";
-            return Err(Failed::Aborted(Abort::new(Why::Refused, why)));
-        }
-        let Some(primary) = self.primary.clone().filter(|_| !self.dirty.is_empty()) else { return Ok(()) };
-        self.generation += 1;
-        let template = FlushRequest {
-            primary_key: primary,
-            start_ts: self.start.0,
-            generation: self.generation,
-            lock_ttl: self.options.ttl_ms,
-            ..FlushRequest::default()
-        };
-        let mut mutations = self.mutations();
-        mutations.retain(|(_, mutation)| self.dirty.contains(&mutation.key));
-        let mut waiting = Waiting::new(self);
-        loop {
-            let replies = self.client.flush(mutations.clone(), &template).await.map_err(aborted)?;
-            let errors: Vec<KeyError> = replies.into_iter().flat_map(|reply| reply.errors).collect();
-            if let Some(error) = errors.iter().find(|error| error.locked.is_none()) {
-                return Err(Failed::Aborted(reason(error)));
+    pub fn flush(&mut self) -> BoxFuture<'_, Done<()>> {
+        Box::pin(async move {
+            if self.options.pessimistic || self.options.commit_by != CommitBy::TwoPhase {
+                let why = "only an optimistic transaction that commits in two phases can flush";
+                return Err(Failed::Aborted(Abort::new(Why::Refused, why)));
             }
-            let locks: Vec<LockInfo> = errors.into_iter().filter_map(|error| error.locked).collect();
-            self.keep_alive();
-            if locks.is_empty() {
-                break;
+            let Some(primary) = self.primary.clone().filter(|_| !self.dirty.is_empty()) else { return Ok(()) };
+            self.generation += 1;
+            let template = FlushRequest {
+                primary_key: primary,
+                start_ts: self.start.0,
+                generation: self.generation,
+                lock_ttl: self.options.ttl_ms,
+                ..FlushRequest::default()
+            };
+            let mut mutations = self.mutations();
+            mutations.retain(|(_, mutation)| self.dirty.contains(&mutation.key));
+            let mut waiting = Waiting::new(self);
+            loop {
+                let replies = self.client.flush(mutations.clone(), &template).await.map_err(aborted)?;
+                let errors: Vec<KeyError> = replies.into_iter().flat_map(|reply| reply.errors).collect();
+                if let Some(error) = errors.iter().find(|error| error.locked.is_none()) {
+                    return Err(Failed::Aborted(reason(error)));
+                }
+                let locks: Vec<LockInfo> = errors.into_iter().filter_map(|error| error.locked).collect();
+                self.keep_alive();
+                if locks.is_empty() {
+                    break;
+                }
+                waiting.behind(&locks).await?;
             }
-            waiting.behind(&locks).await?;
-        }
-        for key in std::mem::take(&mut self.dirty) {
-            self.writes.insert(key, Write::Flushed);
-        }
-        Ok(())
+            for key in std::mem::take(&mut self.dirty) {
+                self.writes.insert(key, Write::Flushed);
+            }
+            Ok(())
+        })
     }
 
     /// Returns the value of a key that was flushed; `None` if it was deleted.

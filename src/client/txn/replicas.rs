@@ -3,6 +3,7 @@
 //! **In** come a client's keys and timestamps; **out** go requests to any peer of a region, which asks the leader, or,
 //! for a moment that has passed, serves them by itself. **Never**: a write at the timestamp of such a moment.
 
+use futures::future::BoxFuture;
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -48,10 +49,12 @@ impl TxnClient {
     ///
     /// # Errors
     /// [`crate::client::Error::Unavailable`] if the stores are not known, or one does not answer.
-    pub async fn safe_ts(&self) -> Result<Timestamp> {
-        let stores = self.raw.pd().get_all_stores().await?;
-        let told = join_all(stores.iter().map(|store| self.raw.safe_ts_of(store))).await;
-        let told = told.into_iter().collect::<Result<Vec<u64>>>()?;
-        Ok(Timestamp(told.into_iter().filter(|at| *at > 0).min().unwrap_or_default()))
+    pub fn safe_ts(&self) -> BoxFuture<'_, Result<Timestamp>> {
+        Box::pin(async move {
+            let stores = self.raw.pd().get_all_stores().await?;
+            let told = join_all(stores.iter().map(|store| self.raw.safe_ts_of(store))).await;
+            let told = told.into_iter().collect::<Result<Vec<u64>>>()?;
+            Ok(Timestamp(told.into_iter().filter(|at| *at > 0).min().unwrap_or_default()))
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! Locks in the way: what became of their transactions, and their end.
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 
 use crate::client::error::{Error, Result};
 use crate::proto::kvrpcpb::{Action, CheckTxnStatusRequest, LockInfo};
@@ -37,17 +38,21 @@ impl TxnClient {
     ///
     /// # Errors
     /// As all requests.
-    pub async fn resolve(&self, lock: &LockInfo, reader: Timestamp) -> Result<bool> {
-        let ended = self.end_decided(std::slice::from_ref(lock), reader).await?;
-        Ok(matches!(ended, Ended::Committed(_) | Ended::RolledBack))
+    pub fn resolve<'a>(&'a self, lock: &'a LockInfo, reader: Timestamp) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            let ended = self.end_decided(std::slice::from_ref(lock), reader).await?;
+            Ok(matches!(ended, Ended::Committed(_) | Ended::RolledBack))
+        })
     }
 
     /// Ends locks of one transaction, if it is decided or its client seems to be dead. Returns whether they are gone.
     ///
     /// # Errors
     /// As all requests.
-    pub async fn finish(&self, locks: &[LockInfo]) -> Result<bool> {
-        Ok(matches!(self.end_decided(locks, Timestamp(0)).await?, Ended::Committed(_) | Ended::RolledBack))
+    pub fn finish<'a>(&'a self, locks: &'a [LockInfo]) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            Ok(matches!(self.end_decided(locks, Timestamp(0)).await?, Ended::Committed(_) | Ended::RolledBack))
+        })
     }
 
     /// Ends locks of one transaction, if it is decided or its client seems to be dead. Returns what became of them.
@@ -55,22 +60,24 @@ impl TxnClient {
     ///
     /// # Errors
     /// As all requests.
-    pub async fn end_decided(&self, locks: &[LockInfo], reader: Timestamp) -> Result<Ended> {
-        let Some(first) = locks.first() else { return Ok(Ended::RolledBack) };
-        let now = self.timestamp().await?;
-        let start = Timestamp(first.lock_version);
-        // The primary key of a young transaction may be locked after these.
-        let are_old = locks.iter().all(|lock| has_expired(lock, now));
-        let fate = self.fate(&first.primary_lock, start, reader, (now, are_old)).await?;
-        let fate = match fate {
-            Status::Decided(fate) => fate,
-            Status::Alive => return Ok(Ended::Alive),
-            Status::Later => return Ok(Ended::Later),
-        };
-        for lock in locks {
-            self.end_lock(&lock.key, start, fate.unwrap_or_default()).await?;
-        }
-        Ok(fate.map_or(Ended::RolledBack, Ended::Committed))
+    pub fn end_decided<'a>(&'a self, locks: &'a [LockInfo], reader: Timestamp) -> BoxFuture<'a, Result<Ended>> {
+        Box::pin(async move {
+            let Some(first) = locks.first() else { return Ok(Ended::RolledBack) };
+            let now = self.timestamp().await?;
+            let start = Timestamp(first.lock_version);
+            // The primary key of a young transaction may be locked after these.
+            let are_old = locks.iter().all(|lock| has_expired(lock, now));
+            let fate = self.fate(&first.primary_lock, start, reader, (now, are_old)).await?;
+            let fate = match fate {
+                Status::Decided(fate) => fate,
+                Status::Alive => return Ok(Ended::Alive),
+                Status::Later => return Ok(Ended::Later),
+            };
+            for lock in locks {
+                self.end_lock(&lock.key, start, fate.unwrap_or_default()).await?;
+            }
+            Ok(fate.map_or(Ended::RolledBack, Ended::Committed))
+        })
     }
 
     /// Ends the lock of a transaction whose client is known to be dead, however long the lock would last. Returns
@@ -78,12 +85,14 @@ impl TxnClient {
     ///
     /// # Errors
     /// As all requests.
-    pub async fn end(&self, lock: &LockInfo) -> Result<bool> {
-        let start = Timestamp(lock.lock_version);
-        let fate = self.fate(&lock.primary_lock, start, Timestamp(0), (Timestamp::MAX, true)).await?;
-        let Status::Decided(fate) = fate else { return Ok(false) };
-        self.end_lock(&lock.key, start, fate.unwrap_or_default()).await?;
-        Ok(true)
+    pub fn end<'a>(&'a self, lock: &'a LockInfo) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            let start = Timestamp(lock.lock_version);
+            let fate = self.fate(&lock.primary_lock, start, Timestamp(0), (Timestamp::MAX, true)).await?;
+            let Status::Decided(fate) = fate else { return Ok(false) };
+            self.end_lock(&lock.key, start, fate.unwrap_or_default()).await?;
+            Ok(true)
+        })
     }
 
     /// Decides this client's own transaction, of which it does not know whether it has committed.
