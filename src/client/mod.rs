@@ -19,7 +19,8 @@
 //!
 //! Keys, values and deadlines come **in**. Answers go **out**, or an [`Error`] that says whether the request may have
 //! had an effect. All random numbers come from a generator that the caller seeds, and all times from the caller's
-//! clock.
+//! clock. Calls return boxed futures, so that programs do not compile the clients again
+//! ([`crate::docs::code_compiled_once`]).
 //!
 //! **Never**: a definite error for a write that may have happened ([`Error::Unknown`] is for that), a second attempt at
 //! a compare-and-swap whose first attempt may have happened, a call without a deadline, an answer from another cluster.

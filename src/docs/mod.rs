@@ -23,6 +23,9 @@ pub mod own_raft_log {}
 #[doc = include_str!("one-build-profile.md")]
 pub mod one_build_profile {}
 
+#[doc = include_str!("code-compiled-once.md")]
+pub mod code_compiled_once {}
+
 #[doc = include_str!("state-machine-imports-engine.md")]
 pub mod state_machine_imports_engine {}
 

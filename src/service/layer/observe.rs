@@ -28,6 +28,14 @@ struct InFlight<'a> {
     answered: bool,
 }
 
+/// A request between [`Observer::begin`] and [`Observer::end`], which are apart from the work between them so that they are
+/// compiled once, and not again for every method.
+struct Begun<'a> {
+    id: u64,
+    in_flight: InFlight<'a>,
+    span: Span,
+}
+
 impl InFlight<'_> {
     /// Marks the request as answered. Returns how long it took.
     fn answered(mut self) -> Duration {
@@ -128,6 +136,13 @@ impl Observer {
         work: impl Future<Output = T>,
         failure: impl Fn(&T) -> Option<(bool, &str)>,
     ) -> T {
+        let begun = self.begin(method, subject);
+        let result = work.instrument(begun.span.clone()).await;
+        self.end(method, subject, begun, failure(&result));
+        result
+    }
+
+    fn begin(&self, method: Method, subject: &Subject) -> Begun<'_> {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let metrics = self.metrics.of(method);
         let in_flight = InFlight { metrics, now: &*self.now, started: (self.now)(), answered: false };
@@ -137,9 +152,14 @@ impl Observer {
         } else {
             Span::none()
         };
-        let result = work.instrument(span.clone()).await;
+        Begun { id, in_flight, span }
+    }
+
+    fn end(&self, method: Method, subject: &Subject, begun: Begun<'_>, failure: Option<(bool, &str)>) {
+        let Begun { id, in_flight, span } = begun;
+        let metrics = in_flight.metrics;
         let took = in_flight.answered();
-        if let Some((failed, why)) = failure(&result) {
+        if let Some((failed, why)) = failure {
             if failed {
                 metrics.failed.inc()
             } else {
@@ -151,7 +171,6 @@ impl Observer {
             let key = self.redact.key(&subject.key);
             tracing::warn!(id, method = method.name(), region = subject.region, %key, ?took, "slow request");
         }
-        result
     }
 }
 
