@@ -349,8 +349,8 @@ impl RawClient {
                 Ok(reply) => return Ok(reply.regions.first().map(|new| new.id)),
                 Err(error) => error,
             };
-            // An earlier attempt, or another client, may have made the boundary. The store that refused this one has said
-            // so; the placement driver may hear of it later.
+            // An earlier attempt, or another client, may have made the boundary. The store that refused this one has
+            // said so; the placement driver may hear of it later.
             let known = self.shared.cache.lock().expect("no holder panics").locate(key);
             if matches!(error, Error::Refused(_)) && known.is_some_and(|known| known.region.start_key == *key) {
                 return Ok(None);

@@ -82,6 +82,9 @@ replies!(
     TxnHeartBeatResponse
 );
 
+/// The answer to a call.
+type Answer<'a, T> = BoxFuture<'a, Result<T>>;
+
 /// Returns the context of a read that passes the locks of these transactions.
 fn passing(context: Option<Context>, later: &[u64]) -> Option<Context> {
     let context = context.unwrap_or_default();
@@ -312,7 +315,7 @@ impl TxnClient {
     ///
     /// # Errors
     /// As all requests.
-    pub fn locks_from<'a>(&'a self, key: &'a Bytes) -> BoxFuture<'a, Result<(Vec<LockInfo>, Option<KeyError>, Bytes)>> {
+    pub fn locks_from<'a>(&'a self, key: &'a Bytes) -> Answer<'a, (Vec<LockInfo>, Option<KeyError>, Bytes)> {
         Box::pin(async move {
             let call = |mut stub: Stub, context, _: &Region| {
                 let request = ScanLockRequest { context, max_version: u64::MAX, ..ScanLockRequest::default() };
@@ -370,7 +373,7 @@ impl TxnClient {
         &'a self,
         from: &'a Bytes,
         start: Timestamp,
-    ) -> BoxFuture<'a, Result<(Option<(Bytes, MvccInfo)>, Bytes)>> {
+    ) -> Answer<'a, (Option<(Bytes, MvccInfo)>, Bytes)> {
         Box::pin(async move {
             let call = |mut stub: Stub, context, _: &Region| {
                 let request = MvccGetByStartTsRequest { context, start_ts: start.0 };

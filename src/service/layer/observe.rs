@@ -28,8 +28,8 @@ struct InFlight<'a> {
     answered: bool,
 }
 
-/// A request between [`Observer::begin`] and [`Observer::end`], which are apart from the work between them so that they are
-/// compiled once, and not again for every method.
+/// A request between [`Observer::begin`] and [`Observer::end`], which are apart from the work between them so that they
+/// are compiled once, and not again for every method.
 struct Begun<'a> {
     id: u64,
     in_flight: InFlight<'a>,

@@ -147,8 +147,8 @@ impl Run {
         }
     }
 
-    /// Lets two transactions share the lock of a key. After one has ended, the key is still locked: a third one does not
-    /// get it for itself, and from then on no other shares it.
+    /// Lets two transactions share the lock of a key. After one has ended, the key is still locked: a third one does
+    /// not get it for itself, and from then on no other shares it.
     pub(super) async fn shares_a_key(&mut self, admin: &Client) -> Verdict {
         let client = patient(admin);
         let Some(first) = txn::all_keys(&self.plan).into_iter().next() else { return Ok(()) };
