@@ -122,6 +122,9 @@ pub struct Workload {
     /// Mean interval at which each of some more clients sends a single transactional request, ms; 0: never.
     #[serde(default)]
     pub protocol_ms: u64,
+    /// Whether some of its transactions lock a key in shared mode.
+    #[serde(default)]
+    pub protocol_shares: bool,
     /// Whether every other client reads from any peer of a region.
     #[serde(default)]
     pub replica_reads: bool,

@@ -40,6 +40,7 @@ const P_PROTOCOL: f64 = 0.4;
 const P_PROTOCOL_UNUSUAL: f64 = 0.6;
 const P_PROTOCOL_COLLECTED: f64 = 0.6;
 const P_PROTOCOL_STORY: f64 = 0.3;
+const P_PROTOCOL_SHARES: f64 = 0.5;
 /// What is written late is dangerous if another store has led the region meanwhile.
 const P_LATE_IN_TURN: f64 = 0.7;
 /// Stories that are told more often then.
@@ -331,6 +332,7 @@ fn workload(rng: &mut Rng, keys: u32) -> Workload {
         query_page_rows_min,
         txn_ms: if transactions.chance(0.5) { transactions.between(20, 250) } else { 0 },
         protocol_ms: if protocol.chance(P_PROTOCOL) { log_uniform(&mut protocol, 4.0, 60.0) as u64 } else { 0 },
+        protocol_shares: protocol.chance(P_PROTOCOL_SHARES),
         replica_reads: near.chance(0.4),
         wander_ops: 0,
         hot_per_s: 0,

@@ -90,14 +90,18 @@ impl Worker {
         self.commit_primary(number, rng).await
     }
 
-    /// Locks a key of a pessimistic transaction.
+    /// Locks a key of a pessimistic transaction, perhaps in shared mode.
     async fn lock(&self, number: usize, rng: &mut Rng) -> Option<()> {
         let entry = self.entry(number);
         let locks = entry.locks?;
-        let (key, _) = &entry.writes[rng.below(locks.count as u64) as usize];
+        let (op, key) = match &entry.shared {
+            Some(key) if rng.chance(0.4) => (Op::SharedPessimisticLock, key),
+            _ => (Op::PessimisticLock, &entry.writes[rng.below(locks.count as u64) as usize].0),
+        };
+        let is_shared = op == Op::SharedPessimisticLock;
         let place = self.sender.place(key)?;
         let request = PessimisticLockRequest {
-            mutations: vec![Mutation { op: Op::PessimisticLock as i32, key: key.clone(), ..Mutation::default() }],
+            mutations: vec![Mutation { op: op as i32, key: key.clone(), ..Mutation::default() }],
             primary_lock: entry.primary().clone(),
             start_version: entry.start,
             lock_ttl: entry.ttl_ms,
@@ -106,7 +110,7 @@ impl Worker {
             wait_timeout: if rng.chance(0.5) { rng.between(20, 300) as i64 } else { -1 },
             return_values: true,
             min_commit_ts: entry.min_commit,
-            wake_up_mode: i32::from(locks.forced),
+            wake_up_mode: i32::from(locks.forced && !is_shared),
             ..PessimisticLockRequest::default()
         };
         let (now, collected) = (self.now(), self.collected());
@@ -152,6 +156,8 @@ impl Worker {
             self.judge(judged);
         }
         let Some(lock) = error.locked.as_ref().filter(|_| rng.chance(0.9)) else { return };
+        // One of those that share the key, if it is shared: the others are met later.
+        let lock = if lock.shared_lock_infos.is_empty() { lock } else { rng.pick(&lock.shared_lock_infos) };
         let Some(number) = self.with(|table| table.number(lock.lock_version)) else { return };
         if let super::ask::Settled::Fate(_) = self.settle(number, 0, rng).await {
             self.resolve_one(number, &lock.key, rng).await;
@@ -177,14 +183,13 @@ impl Worker {
         if let Some(absent) = entry.absent.clone().filter(|_| rng.chance(0.3)) {
             return self.check_absent(number, absent).await;
         }
-        let missing: Vec<&Bytes> =
-            entry.writes.iter().map(|(key, _)| key).filter(|key| !entry.prewritten.contains_key(*key)).collect();
+        let all = entry.keys();
+        let missing: Vec<&Bytes> = all.iter().filter(|key| !entry.prewritten.contains_key(*key)).collect();
         let key = match missing.is_empty() || rng.chance(0.2) {
-            true => &rng.pick(&entry.writes).0,
+            true => rng.pick(&all),
             false => rng.pick(&missing),
         };
         let place = self.sender.place(key)?;
-        let all: Vec<Bytes> = entry.writes.iter().map(|(key, _)| key.clone()).collect();
         let one_phase = entry.how == How::OnePhase && place.own(&all).len() == all.len();
         let keys = if one_phase || rng.chance(0.4) { place.own(&all) } else { vec![key.clone()] };
         let request = prewrite(&entry, &keys, one_phase);
@@ -253,7 +258,7 @@ impl Worker {
     async fn commit_others(&self, number: usize, rng: &mut Rng) -> Option<()> {
         let entry = self.entry(number);
         let at = entry.committed()?;
-        let all: Vec<Bytes> = entry.writes.iter().map(|(key, _)| key.clone()).collect();
+        let all = entry.keys();
         let key = rng.pick(&all);
         let place = self.sender.place(key)?;
         let keys = if rng.chance(0.5) { place.own(&all) } else { vec![key.clone()] };
@@ -307,7 +312,7 @@ impl Worker {
             entry.gives_up |= may;
             entry.gives_up.then(|| entry.clone())
         })?;
-        let all: Vec<Bytes> = entry.writes.iter().map(|(key, _)| key.clone()).collect();
+        let all = entry.keys();
         let key = rng.pick(&all);
         let place = self.sender.place(key)?;
         let keys = if rng.chance(0.5) { place.own(&all) } else { vec![key.clone()] };
@@ -332,7 +337,8 @@ impl Worker {
     async fn resolve(&self, number: usize, rng: &mut Rng) -> Option<()> {
         let entry = self.entry(number);
         entry.fate?;
-        let (key, _) = rng.pick(&entry.writes);
+        let all = entry.keys();
+        let key = rng.pick(&all);
         if rng.chance(0.4) {
             return self.resolve_one(number, key, rng).await;
         }
@@ -388,19 +394,22 @@ fn template(entry: &Entry) -> PrewriteRequest {
 /// Returns the prewrite of some keys.
 fn prewrite(entry: &Entry, keys: &[Bytes], one_phase: bool) -> PrewriteRequest {
     let by_async = entry.how != How::TwoPhase;
-    let listed: Vec<_> = entry.writes.iter().filter(|(key, _)| keys.contains(key)).collect();
-    let mutation = |(key, value): &&(Bytes, Option<Bytes>)| Mutation {
-        op: if value.is_some() { Op::Put } else { Op::Del } as i32,
-        key: key.clone(),
-        value: value.clone().unwrap_or_default(),
+    let op = |value: &Option<Bytes>| if value.is_some() { Op::Put } else { Op::Del };
+    let written = entry.writes.iter().map(|(key, value)| (op(value), key, value.as_ref()));
+    let shared = entry.shared.iter().map(|key| (Op::SharedLock, key, None));
+    let listed: Vec<_> = written.chain(shared).filter(|(_, key, _)| keys.contains(key)).collect();
+    let mutation = |(op, key, value): &(Op, &Bytes, Option<&Bytes>)| Mutation {
+        op: *op as i32,
+        key: (*key).clone(),
+        value: value.cloned().unwrap_or_default(),
         ..Mutation::default()
     };
-    let action = |(key, _): &&(Bytes, Option<Bytes>)| match entry.held.contains_key(key) {
+    let action = |(_, key, _): &(Op, &Bytes, Option<&Bytes>)| match entry.held.contains_key(*key) {
         true => PessimisticAction::DoPessimisticCheck as i32,
         false => PessimisticAction::SkipPessimisticCheck as i32,
     };
-    let constraint = |(index, (key, _)): (usize, &&(Bytes, Option<Bytes>))| {
-        let (at, _) = entry.held.get(key)?;
+    let constraint = |(index, (op, key, _)): (usize, &(Op, &Bytes, Option<&Bytes>))| {
+        let (at, _) = entry.held.get(*key).filter(|_| *op != Op::SharedLock)?;
         Some(ForUpdateTsConstraint { index: index as u32, expected_for_update_ts: *at })
     };
     let has_primary = keys.contains(entry.primary());

@@ -204,7 +204,7 @@ impl Worker {
         let locked = rng.chance(0.5);
         let at = locked.then_some(Timestamp(last - 1));
         let drawn = self.draw(begun_ns, if locked { last - 2 } else { last - 1 }, at, rng);
-        let older = Entry { how: How::Async, min_commit: 0, ..drawn };
+        let older = Entry { how: How::Async, min_commit: 0, shared: None, ..drawn };
         let mut younger = self.draw(begun_ns, last, None, rng);
         let key = older.primary().clone();
         let looks = rng.chance(0.4);
@@ -262,12 +262,16 @@ impl Worker {
         let locks = at.map(|at| Locks { at: at.0, count: locked, forced: rng.chance(0.5) });
         let other = rng.pick(&self.keys).clone();
         let spare = locks.is_none() && how == How::TwoPhase && !writes.iter().any(|(key, _)| *key == other);
+        let shares = self.plan().workload.protocol_shares && locks.is_some() && how == How::TwoPhase;
+        let shared = shares.then(|| self.keys[rng.below(written) as usize].clone());
+        let shared = shared.filter(|key| !writes.iter().any(|(own, _)| own == key));
         let max_ms = Timestamp(start).physical_ms() + rng.below(40);
         Entry {
             client: self.number,
             begun_ns,
             start,
             writes,
+            shared,
             absent: (spare && rng.chance(0.3)).then_some(other),
             how,
             ttl_ms: if rng.chance(0.4) { rng.between(5, 200) } else { rng.between(200, 2000) },
@@ -317,7 +321,7 @@ impl Worker {
         let still: Vec<Bytes> = self.keys.iter().filter(|key| key.ends_with(b"~still")).cloned().collect();
         let writes = vec![(rng.pick(&still).clone(), Some(format!("p{start}.0").into()))];
         let drawn = self.draw(begun_ns, start.0, None, rng);
-        let entry = Entry { writes, absent: None, locks: None, how: How::TwoPhase, ..drawn };
+        let entry = Entry { writes, absent: None, locks: None, shared: None, how: How::TwoPhase, ..drawn };
         if self.pd.set_gc_barrier(barrier, start, u64::MAX).await.is_ok() {
             let number = self.with(|table| table.begin(entry));
             self.ask_ending(number, rng).await;

@@ -57,6 +57,8 @@ pub struct Entry {
     pub start: u64,
     /// Its keys and what it writes to them; the primary key first.
     pub writes: Vec<(Bytes, Option<Bytes>)>,
+    /// A key that it locks in shared mode, if it is pessimistic.
+    pub shared: Option<Bytes>,
     /// A key that must not exist.
     pub absent: Option<Bytes>,
     /// How it wants to commit.
@@ -97,6 +99,11 @@ impl Entry {
         &self.writes[0].0
     }
 
+    /// Returns all keys that it locks; the primary key first.
+    pub fn keys(&self) -> Vec<Bytes> {
+        self.writes.iter().map(|(key, _)| key).chain(&self.shared).cloned().collect()
+    }
+
     /// Returns whether its primary key decides it.
     pub fn is_two_phase(&self) -> bool {
         self.how == How::TwoPhase || self.prewritten.values().any(|min| *min == 0)
@@ -104,12 +111,13 @@ impl Entry {
 
     /// Returns whether all its keys are prewritten.
     pub fn is_prewritten(&self) -> bool {
-        self.writes.iter().all(|(key, _)| self.prewritten.contains_key(key))
+        self.writes.iter().map(|(key, _)| key).chain(&self.shared).all(|key| self.prewritten.contains_key(key))
     }
 
     /// Returns whether its client may send prewrites: it holds all its pessimistic locks, or did.
     pub fn may_prewrite(&self) -> bool {
-        self.frozen.is_some() || self.locks.is_none_or(|locks| self.held.len() >= locks.count)
+        let shared = usize::from(self.shared.is_some());
+        self.frozen.is_some() || self.locks.is_none_or(|locks| self.held.len() >= locks.count + shared)
     }
 
     /// Returns whether its client may choose a commit timestamp. It does not know what others were told.
@@ -369,6 +377,7 @@ mod tests {
             begun_ns: 0,
             start,
             writes: vec![("a".into(), Some(format!("{start}").into())), ("b".into(), None)],
+            shared: None,
             absent: None,
             how,
             ttl_ms: 10,
