@@ -332,16 +332,19 @@ class Tutorial:
     def kill(self, _world, text):
         assert [line.split()[0].split("/")[-1] for line in text.splitlines()] == ["python", "armilla", "kill"]
         interpreter = TARGET / "compat-venv" / "bin" / "python"
-        program = subprocess.Popen([interpreter, self.where / "count.py"], stdout=subprocess.PIPE, text=True)
+        log = self.where / "printed"
+        with log.open("w") as printed:
+            program = subprocess.Popen([interpreter, self.where / "count.py"], stdout=printed, stderr=subprocess.STDOUT)
+        said = lambda: f"exit code {program.poll()}, printed: {log.read_text()}; {self.ctl('get', 'count')[1]}"
         try:
-            wait(lambda: self.ctl("get", "count")[0] == 0, "the program writes")
+            wait(lambda: self.ctl("get", "count")[0] == 0, "the program writes", said)
             time.sleep(1)
             code, printed = self.ctl("leader", "count")
             leader = [at for at in range(3) if f"127.0.0.1:{self.base + at}" in printed]
             assert code == 0 and len(leader) == 1, printed
             self.nodes[leader[0]].kill()
-            printed, _ = program.communicate(timeout=120)
-            assert program.returncode == 0 and "b'199'" in printed, printed
+            code, printed = program.wait(timeout=120), log.read_text()
+            assert code == 0 and "b'199'" in printed, printed
             assert re.search(r"write \d+ took \d+", printed), f"no write noticed the dead node: {printed}"
             self.nodes[leader[0]].wait()
             self.nodes[leader[0]] = self.launch(leader[0])
