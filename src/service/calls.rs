@@ -347,7 +347,7 @@ mod tests {
     use crate::service::layer::metrics::Metrics;
     use crate::service::layer::observe::Observer;
     use crate::service::layer::redact::Redact;
-    use crate::service::one_region::{OneRegion, REGION, roomy};
+    use crate::service::one_region::{OneRegion, REGION, with_large_stack};
     use crate::service::routes::{Gates, routes};
 
     const TIKV: &str = include_str!("../../proto/proto/tikvpb.proto");
@@ -490,7 +490,7 @@ mod tests {
 
     #[test]
     fn every_row_answers_alone_and_in_a_stream_and_is_counted() {
-        roomy(|| {
+        with_large_stack(|| {
             let metrics = Metrics::new(&Registry::new()).unwrap();
             let observer = Observer::by(metrics.clone(), || Instant(1), Redact::Show);
             let (_, serving) = watch::channel(true);

@@ -26,7 +26,7 @@ pub(super) const REGION: u64 = 4;
 
 /// Runs a test on a thread with a stack of 16 MiB: without optimization, serving a call takes more than the 2 MiB of a
 /// test's own thread.
-pub(super) fn roomy(test: impl FnOnce() + Send) {
+pub(super) fn with_large_stack(test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let room = std::thread::Builder::new().stack_size(16 << 20);
         let run = room.spawn_scoped(scope, test).expect("a thread can be started");

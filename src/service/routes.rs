@@ -244,7 +244,7 @@ mod tests {
     use crate::service::calls::Method;
     use crate::service::layer::metrics::Metrics;
     use crate::service::layer::redact::Redact;
-    use crate::service::one_region::{OneRegion, REGION, STORE, roomy};
+    use crate::service::one_region::{OneRegion, REGION, STORE, with_large_stack};
     use crate::service::pd::{Members, PdProxy};
     use crate::types::Result;
 
@@ -440,7 +440,7 @@ mod tests {
 
     #[test]
     fn a_stream_of_commands_is_answered_by_id() {
-        roomy(|| {
+        with_large_stack(|| {
             use request::request::Cmd;
             let (routes, metrics) = open();
             let command = |cmd| request::Request { cmd };
@@ -521,7 +521,7 @@ mod tests {
 
     #[test]
     fn the_health_of_a_store_has_a_rising_number() {
-        roomy(|| {
+        with_large_stack(|| {
             use request::request::Cmd;
             let (routes, _) = open();
             let command = || request::Request { cmd: Some(Cmd::GetHealthFeedback(Default::default())) };
