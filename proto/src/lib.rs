@@ -2,8 +2,12 @@
 //! (`metapb`, `errorpb`, `deadlock`, `kvrpcpb`, `pdpb`, `tikvpb`, `meta_storagepb`, `keyspacepb`), the part of etcd's
 //! that its clients use (`etcdserverpb`), the standard gRPC health service, and Armilla's own packages.
 //!
-//! In come bytes, out go typed messages. No logic lives here, and a field number never changes its meaning.
+//! In come bytes, out go typed messages. No logic lives here, and a field number never changes its meaning. All unary
+//! calls share one codec ([`unary`]).
 #![allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks)]
+
+pub mod unary;
+
 
 /// Keys, regions, stores and peers.
 pub mod metapb {
