@@ -9,6 +9,7 @@ use std::sync::{Mutex, OnceLock};
 
 use armilla::rt::sim::World;
 
+use super::processes::WATCHDOG_S;
 use crate::scenario::report::{Failure, Options, Outcome, Report, Scenario};
 use crate::scenario::{bare_raft, cluster, leak};
 
@@ -29,7 +30,7 @@ pub struct ChildArgs {
     #[arg(long)]
     pub warm: bool,
     /// Seconds of real time after which the process ends itself, because no simulated clock can detect a livelock.
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = WATCHDOG_S)]
     pub watchdog_s: u32,
 }
 

@@ -10,6 +10,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::executable;
 use crate::scenario::report::{Failure, Options, Report};
 
+/// Maximum real time for one seed unless an argument says otherwise, in seconds.
+pub const WATCHDOG_S: u32 = 300;
+/// An emulated run is allowed this many times as long. Measured: 15 to 25 times.
+const EMULATED: u32 = 25;
+
 /// How a child is started, besides the options of the run.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
@@ -25,12 +30,16 @@ pub struct Surroundings {
     pub fixed_addresses: bool,
     /// Shows the child's standard error.
     pub loud: bool,
+    /// Maximum real time, in seconds; `None`: [`WATCHDOG_S`], or as much more as an emulated run needs.
+    pub watchdog_s: Option<u32>,
 }
 
 /// Runs one seed in a separate process. If the child dies without a report, returns one that says how it died.
 pub fn child(seed: u64, options: &Options, surroundings: &Surroundings) -> Report {
     let mut command = if options.arm { executable::aarch64() } else { executable::own() };
     command.arg("one").arg(seed.to_string()).args(options.args()).args(&surroundings.args);
+    let watchdog_s = surroundings.watchdog_s.unwrap_or(WATCHDOG_S * if options.arm { EMULATED } else { 1 });
+    command.args(["--watchdog-s", &watchdog_s.to_string()]);
     if surroundings.bare {
         command.env_clear();
     }

@@ -33,9 +33,9 @@ pub struct RunArgs {
     /// Directory for the file of each failure.
     #[arg(long, default_value = "target/sim")]
     bugs: PathBuf,
-    /// Maximum real time for one seed, in seconds.
-    #[arg(long, default_value_t = 300)]
-    watchdog_s: u32,
+    /// Maximum real time for one seed, in seconds [default: 300; with `--arm`: 7500].
+    #[arg(long)]
+    watchdog_s: Option<u32>,
     #[command(flatten)]
     options: Options,
 }
@@ -133,8 +133,7 @@ pub fn run(args: RunArgs) -> ExitCode {
     let bar = bar(args.seeds);
     bar.enable_steady_tick(Duration::from_millis(250));
     let sum = Mutex::new(Sum::default());
-    let surroundings =
-        Surroundings { args: vec!["--watchdog-s".to_owned(), args.watchdog_s.to_string()], ..Surroundings::default() };
+    let surroundings = Surroundings { watchdog_s: args.watchdog_s, ..Surroundings::default() };
     pool(args.seeds, workers(args.j), |number| {
         let report = child(args.start + number, &args.options, &surroundings);
         let failed = report.failure.is_some();
