@@ -7,13 +7,11 @@ Prints the medians over the rounds, and the median, least and largest of the rat
 three servers use for an operation. Each group of lines has a cluster of its own, so that the reads find one version of
 each key.
 """
-import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
+
+from servers import Armilla, bench, cpu_s
 
 PORT, KEYS = 27600, 20_000
 
@@ -46,19 +44,10 @@ def writes():
     return [], made
 
 
-def cpu_s(pid):
-    fields = open(f'/proc/{pid}/stat').read().rsplit(')', 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
-
-
-def bench(program, servers, options, duration):
-    command = [program, 'bench', '--pd', f'127.0.0.1:{PORT}', '--keys', str(KEYS), '--json', *options]
-    before = sum(cpu_s(pid) for pid in servers)
-    done = subprocess.run([*command, '--duration', duration], capture_output=True, text=True)
-    report = json.loads(done.stdout)
-    # Requests fail while a leader is moved: bench does not send them again.
-    assert report['errors'] * 50 < report['ops'], done
-    report['cpu_us'] = (sum(cpu_s(pid) for pid in servers) - before) / max(report['ops'], 1) * 1e6
+def run(cluster, options, duration):
+    before = cpu_s(cluster.processes())
+    report = bench(cluster.program, cluster.pd, ['--keys', str(KEYS), *options], duration)
+    report['cpu_us'] = (cpu_s(cluster.processes()) - before) / max(report['ops'], 1) * 1e6
     return report
 
 
@@ -82,33 +71,18 @@ def show(runs, found):
 
 def measure(program, rounds, seconds, loads, runs):
     """Starts a cluster, and runs a group of lines on it."""
-    members = ','.join(f'n{node}=127.0.0.1:{PORT + node - 1}' for node in (1, 2, 3))
     with tempfile.TemporaryDirectory() as folder:
-        # A region that is split meanwhile would make requests fail.
-        config = f'{folder}/armilla.toml'
-        open(config, 'w').write('[regions]\nsplit_queries_per_s = 1000000\nsplit_kib_per_s = 10000000\n')
-        servers = []
+        cluster = Armilla(program, folder, PORT)
         try:
-            for node in (1, 2, 3):
-                command = [program, 'start', '--name', f'n{node}', '--data', f'{folder}/n{node}', '--initial-regions', '5',
-                           '--config', config, '--addr', f'127.0.0.1:{PORT + node - 1}', '--initial-cluster', members]
-                log = open(f'{folder}/n{node}.log', 'w')
-                servers.append(subprocess.Popen(command, stdout=log, stderr=log))
-            status = [program, 'ctl', '--pd', f'127.0.0.1:{PORT}', 'status']
-            while subprocess.run(status, capture_output=True).returncode != 0:
-                time.sleep(0.3)
-            pids = [server.pid for server in servers]
             for options in loads:
-                bench(program, pids, options, '100ms')
+                run(cluster, options, '100ms')
             found = {name: [] for name, _, _ in runs}
             for _ in range(rounds):
                 for name, options, _ in runs:
-                    found[name].append(bench(program, pids, options, f'{seconds}s'))
+                    found[name].append(run(cluster, options, f'{seconds}s'))
             show(runs, found)
         finally:
-            for server in servers:
-                server.kill()
-                server.wait()
+            cluster.stop()
 
 
 def main():

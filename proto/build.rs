@@ -8,7 +8,8 @@ struct Services(Box<dyn prost_build::ServiceGenerator>);
 
 impl prost_build::ServiceGenerator for Services {
     fn generate(&mut self, service: prost_build::Service, out: &mut String) {
-        let unary = service.methods.iter().filter(|method| !method.client_streaming && !method.server_streaming).count();
+        let unary =
+            service.methods.iter().filter(|method| !method.client_streaming && !method.server_streaming).count();
         let mut text = String::new();
         self.0.generate(service, &mut text);
         for (call, shared) in [

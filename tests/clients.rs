@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use armilla::proto::etcdserverpb::cluster_client::ClusterClient as EtcdClusterClient;
 use armilla::proto::etcdserverpb::kv_client::KvClient as EtcdKvClient;
-use armilla::proto::etcdserverpb::{MemberListRequest, RangeRequest};
+use armilla::proto::etcdserverpb::{MemberListRequest, PutRequest, RangeRequest};
 use armilla::proto::meta_storagepb::meta_storage_client::MetaStorageClient;
 use armilla::proto::meta_storagepb::{GetRequest, WatchRequest};
 use armilla::proto::pdpb::pd_client::PdClient;
@@ -529,8 +529,19 @@ async fn collection(at: &mut Place, wire: &Wire) {
     let nowhere = at.leader.get_gc_state(state(Some(5))).await.unwrap().into_inner();
     assert!(nowhere.header.unwrap().error.unwrap().message.contains("keyspace 5"));
     assert_eq!(etcd.range(point.clone()).await.unwrap().into_inner().kvs[0].value, "4321");
-    let refused = EtcdKvClient::new(wire.channel(&at.follower_addr)).range(point).await.unwrap_err();
-    assert_eq!(refused.code(), Code::Unavailable);
+    // Older clients write it there; it never falls.
+    for (value, then) in [("4320", "4321"), ("4330", "4330")] {
+        let put = PutRequest { key: point.key.clone(), value: value.into(), ..Default::default() };
+        etcd.put(put).await.unwrap();
+        assert_eq!(etcd.range(point.clone()).await.unwrap().into_inner().kvs[0].value, then);
+    }
+    let gc = at.leader.get_gc_state(state(None)).await.unwrap().into_inner().gc_state.unwrap();
+    assert_eq!((gc.txn_safe_point, gc.gc_safe_point), (4330, 4330));
+    // Any node asks the leader.
+    let mut follower = EtcdKvClient::new(wire.channel(&at.follower_addr));
+    let put = PutRequest { key: point.key.clone(), value: "4340".into(), ..Default::default() };
+    follower.put(put).await.unwrap();
+    assert_eq!(follower.range(point).await.unwrap().into_inner().kvs[0].value, "4340");
     barriers(at).await;
 }
 

@@ -161,7 +161,7 @@ fn with_future_timestamps() -> tempfile::NamedTempFile {
 }
 
 /// **Goal**: transactional requests are answered as the decision tables say, and as real TiKV answers them. **Method**:
-/// `rows.py` sends every row of the tables to Armilla; `txn_diff.py` sends seeded requests to both.
+/// `wait_rows.py` sends every row of the tables to Armilla; `txn_diff.py` sends seeded requests to both.
 #[test]
 fn transactions_are_those_of_tikv() {
     let peers = match Peers::find() {
@@ -170,7 +170,9 @@ fn transactions_are_those_of_tikv() {
     };
     let config = with_future_timestamps();
     let mut cluster = Cluster::start(1, &["--config", config.path().to_str().expect("UTF-8")]);
-    let rows = script(&peers, &peers.tools.join("rows.py"), &["--pd", cluster.addr(0)]);
+    let tools = peers.tools.to_str().expect("UTF-8");
+    let rows = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wait_rows.py");
+    let rows = script(&peers, &rows, &["--tools", tools, "--pd", cluster.addr(0)]);
     println!("{}", rows.lines().last().unwrap_or_default());
     assert!(rows.contains("rows passed"), "{rows}");
     let tikv = Tikv::start(&peers, false);
@@ -180,7 +182,6 @@ fn transactions_are_those_of_tikv() {
     wait_until("TiKV serves", || ready(&peers));
     let seeds = std::env::var("ARMILLA_PEERS_SEEDS").map_or(40, |seeds| seeds.parse::<u32>().expect("a number"));
     let each = seeds.div_ceil(3);
-    let tools = peers.tools.to_str().expect("UTF-8");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/txn_diff.py");
     for keys in ["4", "8", "16"] {
         let args = ["--tools", tools, "--a", &tikv.pd, "--b", cluster.addr(0), "--keys", keys, "--seeds"];

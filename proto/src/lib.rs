@@ -8,7 +8,6 @@
 
 pub mod unary;
 
-
 /// Keys, regions, stores and peers.
 pub mod metapb {
     tonic::include_proto!("metapb");

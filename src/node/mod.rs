@@ -782,6 +782,10 @@ impl PdProxy for Proxy {
         Box::pin(async move { self.pd.0.overview().await.map_err(|error| Error::Io(error.to_string())) })
     }
 
+    fn safe_point(&self, to: Option<u64>) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(async move { self.pd.0.gc_safe_point(to).await.map_err(|error| Error::Io(error.to_string())) })
+    }
+
     fn split(&self, keys: Vec<bytes::Bytes>) -> BoxFuture<'_, Vec<Result<()>>> {
         Box::pin(async move {
             let ends = PdHttpPeers::split(&*self.peers, keys).await;

@@ -89,6 +89,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "the replicas of a lost store stay until it has been silent for long, though it is replaced",
     ),
     ("pd.pauses-ignored", "schedulers that are paused make orders"),
+    ("pd.safe-point-unconfirmed", "any member tells the safe point that it knows"),
     ("pd.settings-not-saved", "settings are in memory only: a member that restarts has forgotten them"),
     ("pd.answers-before-heartbeats", "lookups return regions without leaders before their stores sent heartbeats"),
 ];

@@ -219,7 +219,7 @@ macro_rules! methods {
             // keyspacepb.Keyspace
             LoadKeyspace, LoadKeyspaceByID, LookupKeyspace, UpdateKeyspaceState, GetAllKeyspaces,
             // meta_storagepb.MetaStorage and etcd
-            MetaStorageGet, EtcdRange, EtcdMemberList,
+            MetaStorageGet, EtcdRange, EtcdPut, EtcdMemberList,
             // armilla.pd.Cluster
             RegisterStore, StoreHeartbeat, Overview, TransferLeader, MovePeer, MergeRegions, RemoveStore, TakeStoreBack,
             AllocIds, ChangeSettings, ReplaceStore, ChangeRegions, ReportWaits, ChangeKeyspace, ListKeyspaces,

@@ -1,9 +1,9 @@
 //! The part of etcd's service that TiKV's clients use on PD's port.
 //!
-//! PD embeds an etcd, so PD's port is also etcd's. Clients ask it for the members, and read the safe point of garbage
-//! collection under the key where TiDB stores it. There is no etcd here: those two questions come **in**, and answers
-//! from the placement driver's own state go **out**, in the form of an etcd that holds that one key, once there is a
-//! safe point. **Never**: a missing key that readers would act on, or a write.
+//! PD embeds an etcd, so PD's port is also etcd's. Clients ask it for the members, and read and write the safe point of
+//! garbage collection under the key where TiDB stores it. There is no etcd here: those three requests come **in**, and
+//! answers from the placement driver's own state go **out**, in the form of an etcd that holds that one key, once there
+//! is a safe point. **Never**: a missing key that readers would act on, or a write that is not kept.
 
 use bytes::Bytes;
 use tonic::{Request, Response, Status};
@@ -11,8 +11,11 @@ use tonic::{Request, Response, Status};
 use crate::proto::etcdserverpb::cluster_server::Cluster;
 use crate::proto::etcdserverpb::kv_server::Kv;
 use crate::proto::etcdserverpb::{
-    KeyValue, Member, MemberListRequest, MemberListResponse, RangeRequest, RangeResponse, ResponseHeader,
+    KeyValue, Member, MemberListRequest, MemberListResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
+    ResponseHeader,
 };
+
+use crate::pd::PdError;
 
 use super::calls::Method;
 use super::layer::observe::Observer;
@@ -36,6 +39,21 @@ impl EtcdService {
     /// Creates the services of a node with this seat.
     pub fn new(seat: Seat, observer: Observer) -> EtcdService {
         EtcdService { seat, observer }
+    }
+
+    /// Returns the safe point, after moving it up to `to`, if there is one. Asks the leader: etcd's members pass writes
+    /// on to theirs, so its clients send a write once, to any of them.
+    async fn safe_point(&self, to: Option<u64>) -> Result<u64, Status> {
+        if let Some(server) = self.seat.member() {
+            let found = match to {
+                None => server.gc_safe_point().await,
+                Some(to) => server.update_gc_safe_point(to).await,
+            };
+            if !matches!(found, Err(PdError::NotLeader(_))) {
+                return found.map_err(status);
+            }
+        }
+        outside(false, || self.seat.front.safe_point(to)).await
     }
 
     fn header(&self) -> ResponseHeader {
@@ -66,16 +84,42 @@ fn range(header: ResponseHeader, request: &RangeRequest, safe_point: u64) -> Ran
     RangeResponse { header: Some(header), kvs, more: false, count }
 }
 
+/// Returns the safe point that a request writes.
+fn written(request: &PutRequest) -> Result<u64, Status> {
+    if request.key != SAVED_SAFE_POINT {
+        return Err(Status::unimplemented(format!(
+            "Put of etcdserverpb.KV: this placement driver keeps no keys for clients but {}",
+            String::from_utf8_lossy(SAVED_SAFE_POINT)
+        )));
+    }
+    if request.lease != 0 || request.prev_kv || request.ignore_value || request.ignore_lease {
+        let why = "Put of etcdserverpb.KV: the safe point is written without a lease, and its value before is not told";
+        return Err(Status::unimplemented(why));
+    }
+    std::str::from_utf8(&request.value)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| Status::invalid_argument(format!("the safe point is a decimal number, not {:?}", request.value)))
+}
+
 #[tonic::async_trait]
 impl Kv for EtcdService {
-    /// Only the leader's answer is certain to be current. On other nodes the call is UNAVAILABLE: etcd's clients try
-    /// the next member.
     async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
         let work = async {
-            let safe_point = self.seat.server()?.gc_safe_point().await.map_err(status)?;
+            let safe_point = self.safe_point(None).await?;
             Ok(range(self.header(), request.get_ref(), safe_point))
         };
         self.observer.call(Method::EtcdRange, work).await
+    }
+
+    /// Moves the safe point up, as `pdpb.PD/UpdateGCSafePoint` does. One that is below stays where it is.
+    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        let work = async {
+            let to = written(request.get_ref())?;
+            self.safe_point(Some(to)).await?;
+            Ok(PutResponse { header: Some(self.header()), prev_kv: None })
+        };
+        self.observer.call(Method::EtcdPut, work).await
     }
 }
 
@@ -120,6 +164,24 @@ mod tests {
         let some = range(ResponseHeader::default(), &request, 449_000);
         assert_eq!((some.kvs.len(), some.count), (1, 1));
         assert_eq!(some.kvs[0].value, "449000");
+    }
+
+    #[test]
+    fn only_safe_points_are_written() {
+        let put = |key: &'static [u8], value: &'static str| PutRequest {
+            key: key.into(),
+            value: value.into(),
+            ..PutRequest::default()
+        };
+        assert_eq!(written(&put(SAVED_SAFE_POINT, "449000")).unwrap(), 449_000);
+        let refusal = |request| written(&request).unwrap_err();
+        let message = refusal(put(b"/tidb/server/info", "1")).message().to_owned();
+        assert!(message.contains("saved_safe_point"), "{message}");
+        for value in ["", "-1", "0x10", "18446744073709551616"] {
+            assert_eq!(refusal(put(SAVED_SAFE_POINT, value)).code(), tonic::Code::InvalidArgument, "{value}");
+        }
+        let leased = PutRequest { lease: 7, ..put(SAVED_SAFE_POINT, "5") };
+        assert_eq!(refusal(leased).code(), tonic::Code::Unimplemented);
     }
 
     #[test]

@@ -62,6 +62,8 @@ pub trait PdProxy: Send + Sync + 'static {
     fn known_members(&self) -> Vec<Member>;
     /// Returns the cluster as the leader sees it.
     fn overview(&self) -> BoxFuture<'_, StoreResult<OverviewReply>>;
+    /// Returns the leader's safe point of garbage collection, after moving it up to `to`, if there is one.
+    fn safe_point(&self, to: Option<u64>) -> BoxFuture<'_, StoreResult<u64>>;
     /// Asks the regions' leaders to make each of these keys the start of a region. Returns for each whether it is one.
     fn split(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Vec<StoreResult<()>>>;
 }

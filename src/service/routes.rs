@@ -227,7 +227,7 @@ mod tests {
     use crate::proto::armilla::pd::{HelloReply, HelloRequest, OverviewReply, OverviewRequest, RegisterStoreRequest};
     use crate::proto::etcdserverpb::cluster_client::ClusterClient as EtcdClusterClient;
     use crate::proto::etcdserverpb::kv_client::KvClient as EtcdKvClient;
-    use crate::proto::etcdserverpb::{MemberListRequest, RangeRequest};
+    use crate::proto::etcdserverpb::{MemberListRequest, PutRequest, RangeRequest};
     use crate::proto::health::HealthCheckRequest;
     use crate::proto::health::health_client::HealthClient;
     use crate::proto::kvrpcpb::{Context, RawGetRequest, RawPutRequest, RawScanRequest};
@@ -261,6 +261,9 @@ mod tests {
         }
         fn overview(&self) -> futures::future::BoxFuture<'_, Result<OverviewReply>> {
             std::future::ready(Ok(OverviewReply { cluster_id: 7, ..OverviewReply::default() })).boxed()
+        }
+        fn safe_point(&self, to: Option<u64>) -> futures::future::BoxFuture<'_, Result<u64>> {
+            std::future::ready(Ok(to.unwrap_or(41))).boxed()
         }
         fn split(&self, _: Vec<bytes::Bytes>) -> futures::future::BoxFuture<'_, Vec<Result<()>>> {
             panic!("splits are made by the leader")
@@ -370,9 +373,12 @@ mod tests {
         assert_eq!(list.header.unwrap().cluster_id, 7);
         assert_eq!(list.members.len(), 1);
         assert_eq!((list.members[0].name.as_str(), list.members[0].id, list.members[0].is_learner), ("n1", 3, false));
-        let range = RangeRequest { key: "k".into(), ..Default::default() };
-        let range = now(EtcdKvClient::new(routes.clone()).range(range)).unwrap_err();
-        assert_eq!(range.code(), Code::Unavailable, "only the leader answers: etcd's clients try the next member");
+        let key = "/tidb/store/gcworker/saved_safe_point";
+        let range = RangeRequest { key: key.into(), ..Default::default() };
+        let range = now(EtcdKvClient::new(routes.clone()).range(range)).unwrap().into_inner();
+        assert_eq!(range.kvs[0].value, "41", "the leader's");
+        let put = PutRequest { key: key.into(), value: "42".into(), ..Default::default() };
+        assert!(now(EtcdKvClient::new(routes.clone()).put(put)).is_ok(), "etcd's clients send a write once");
         let (starting, _gates, _) = node();
         let list = now(EtcdClusterClient::new(starting).member_list(MemberListRequest::default()));
         assert_eq!(list.unwrap_err().code(), Code::Unavailable);
@@ -418,6 +424,9 @@ mod tests {
                 Vec::new()
             }
             fn overview(&self) -> futures::future::BoxFuture<'_, Result<OverviewReply>> {
+                panic!("the question was forwarded")
+            }
+            fn safe_point(&self, _: Option<u64>) -> futures::future::BoxFuture<'_, Result<u64>> {
                 panic!("the question was forwarded")
             }
             fn split(&self, _: Vec<bytes::Bytes>) -> futures::future::BoxFuture<'_, Vec<Result<()>>> {

@@ -19,7 +19,6 @@ use crate::codec::lock::Lock;
 use crate::mvcc::Reader;
 use crate::proto::armilla::raft::Marks;
 use crate::proto::deadlock::WaitForEntry;
-use crate::proto::kvrpcpb::write_conflict::Reason;
 use crate::proto::kvrpcpb::{
     BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest, CheckSecondaryLocksResponse,
     CheckTxnStatusRequest, CheckTxnStatusResponse, CleanupRequest, CleanupResponse, CommitRequest, CommitResponse,
@@ -32,7 +31,7 @@ use crate::store::{Access, Fence, Kv, RegionRead, Route, command};
 use crate::types::limits::{KEY_BYTES_MAX, LOCK_WAIT_MAX, RESOLVED_AT_ONCE_MAX, TSO_WINDOW};
 use crate::types::{Error, Region, Result, Timestamp, region};
 
-use super::action::lock_keys::{self, Locking};
+use super::action::lock_keys::{self, Locking, Waited};
 use super::action::prewrite::{self, Checked, Mode, Prewrite};
 use super::action::{Decided, Key, Writes, error, flush, keys, locks, resolve, rollback, settle, status};
 use super::deadlock::{self, Graph};
@@ -52,6 +51,8 @@ pub struct Options {
 
 /// How late a simulated write is: long enough for another leader to have decided something else.
 const LATE: Duration = Duration::from_millis(1500);
+/// For how long the client that was told first that a key is free may come before the next one is told.
+const NEXT_WAITER: Duration = Duration::from_millis(20);
 /// How long a thread may stand still between two steps that need no waiting, in the simulator.
 pub(super) const PREEMPTED: Duration = Duration::from_millis(5);
 
@@ -641,27 +642,21 @@ impl<K: Kv> Txn<K> {
         let shares = request.mutations.iter().all(|mutation| mutation.op() == Op::SharedPessimisticLock);
         let mut timer = pin!(self.kv.sleep(wait));
         let mut baton: Option<Baton> = None;
-        // The key and the lock that it has waited for, if that or its own is shared.
-        let mut behind: Option<(Key, Timestamp)> = None;
+        let mut waited: Option<Waited> = None;
         loop {
             let latches = self.latch(&keys).await;
             let seen = route.read().await?;
-            let own = asked.clone();
-            let (key, lock) = match self.decide(&seen, move |reader| lock_keys::decide(reader, &own.0)).await? {
+            let (own, before) = (asked.clone(), waited.take());
+            let decide = move |reader: &Reader<'_>| lock_keys::decide_after(reader, &own.0, before.as_ref());
+            let (key, lock) = match self.decide(&seen, decide).await? {
                 Locking::Done(decided) => {
                     let decided = *decided;
-                    // As in TiKV, the client asks again at a new timestamp.
-                    if let Some((key, other)) = behind.filter(|_| decided.reply.errors.is_empty()) {
-                        let start = Timestamp(request.start_version);
-                        let (other, primary) = ((other, Timestamp(0)), &request.primary_lock);
-                        let conflict = error::conflict(start, other, &key.plain, primary, Reason::PessimisticRetry);
-                        return Ok(lock_keys::refused(request, conflict));
-                    }
                     let has_locked = !decided.writes.is_empty();
                     self.write(&route, &progress, decided.writes, seen.fence).await?;
-                    // Behind a lock that it shares, the next one may share it too.
-                    if let Some(baton) = baton.filter(|_| has_locked && !shares) {
-                        baton.keep();
+                    match baton {
+                        Some(baton) if has_locked && !shares => baton.keep(),
+                        Some(baton) if !shares && !lock_keys::is_forced(request) => self.pass_on_later(baton),
+                        _ => {}
                     }
                     drop(latches);
                     return Ok(decided.reply);
@@ -685,8 +680,7 @@ impl<K: Kv> Txn<K> {
             };
             drop(latches);
             crate::reach!("txn.waits-for-a-lock");
-            behind =
-                (!lock_keys::is_forced(request) && (shares || lock.is_shared())).then(|| (key.clone(), lock.start));
+            waited = Some((key.clone(), lock.start));
             let woken = {
                 let Place { waiter, reported, .. } = &mut place;
                 let (turn, circle) = (pin!(waiter.turn()), pin!(circle(reported)));
@@ -701,6 +695,15 @@ impl<K: Kv> Txn<K> {
             };
             baton = woken;
         }
+    }
+
+    /// Lets the next waiter try a released key after [`NEXT_WAITER`]: the first one asks again meanwhile.
+    fn pass_on_later(&self, baton: Baton) {
+        let kv = self.kv.clone();
+        task::spawn(async move {
+            kv.sleep(NEXT_WAITER).await;
+            drop(baton);
+        });
     }
 
     /// Joins the queue of a locked key, unless the transaction that has locked it waits for this one.

@@ -312,6 +312,27 @@ impl PdClient {
         })
     }
 
+    /// Returns the safe point of garbage collection, after moving it up to `to`, if there is one. It never falls.
+    ///
+    /// # Errors
+    /// Returns [`Error::Unavailable`] after the deadline.
+    pub fn gc_safe_point(&self, to: Option<u64>) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(async move {
+            let Some(safe_point) = to else {
+                let call = |mut stub: Stub<Limited>, header| async move {
+                    stub.get_gc_safe_point(pdpb::GetGcSafePointRequest { header }).await
+                };
+                let reply = self.ask("GetGCSafePoint", call).await?;
+                return Ok(reply.map_or(0, |reply| reply.safe_point));
+            };
+            let call = |mut stub: Stub<Limited>, header| async move {
+                stub.update_gc_safe_point(pdpb::UpdateGcSafePointRequest { header, safe_point }).await
+            };
+            let reply = self.ask("UpdateGCSafePoint", call).await?;
+            Ok(reply.map_or(0, |reply| reply.new_safe_point))
+        })
+    }
+
     /// Registers a store and gets its id. Idempotent by the store's UUID.
     ///
     /// # Errors
@@ -681,5 +702,7 @@ has_header!(
     GetStoreResponse,
     GetAllStoresResponse,
     SetGcBarrierResponse,
-    DeleteGcBarrierResponse
+    DeleteGcBarrierResponse,
+    GetGcSafePointResponse,
+    UpdateGcSafePointResponse
 );

@@ -56,6 +56,32 @@ pub fn refused(request: &PessimisticLockRequest, error: KeyError) -> Pessimistic
     reply
 }
 
+/// A lock that was in a request's way: the key, and when its transaction began.
+pub type Waited = (Key, Timestamp);
+
+/// Decides a request that may have waited. One that would get its locks after that is told so by a conflict with the
+/// transaction that it waited for, and asks again at a new timestamp, as TiKV's clients expect; one that takes its lock
+/// over newer versions gets it.
+///
+/// # Errors
+/// As [`decide`].
+pub fn decide_after(reader: &Reader<'_>, request: &PessimisticLockRequest, waited: Option<&Waited>) -> Result<Locking> {
+    let locking = decide(reader, request)?;
+    let Some((key, other)) = waited.filter(|_| !is_forced(request)) else { return Ok(locking) };
+    let Locking::Done(decided) = &locking else { return Ok(locking) };
+    if !decided.reply.errors.is_empty() || crate::mutant!("txn.wait-ends-with-the-lock") {
+        return Ok(locking);
+    }
+    let commit = match reader.fate(&key.encoded, *other)? {
+        Fate::Committed(commit, _) => commit,
+        _ => Timestamp(0),
+    };
+    let start = Timestamp(request.start_version);
+    let conflict =
+        error::conflict(start, (*other, commit), &key.plain, &request.primary_lock, Reason::PessimisticRetry);
+    Ok(Locking::Done(Box::new(Decided::reply(refused(request, conflict)))))
+}
+
 /// Decides a lock request.
 ///
 /// # Errors

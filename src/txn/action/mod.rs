@@ -60,6 +60,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("txn.resolve-foreign-lock", "resolving one transaction ends another's lock"),
     ("txn.scan-misses-the-last-lock", "a scan that ends at its limit does not look whether its last key is locked"),
     ("txn.heartbeat-shortens", "a heartbeat shortens a lock's life"),
+    ("txn.wait-ends-with-the-lock", "a request that has waited locks the key at the timestamp of before"),
     ("txn.lock-ignores-newer", "a pessimistic lock does not look for newer versions"),
     ("gc.lock-below-the-floor", "a transaction may begin below the floor"),
     ("txn.shared-lock-ends-all", "the end of one of the locks that share a key ends the others"),

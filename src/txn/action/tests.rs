@@ -56,6 +56,7 @@ const OPTIONS: &[&str] = &[
     "max_ts",
     "now",
     "force",
+    "waited-for",
     "values",
     "existence",
     "only-if-exists",
@@ -410,7 +411,11 @@ impl World {
             mutations,
             ..PessimisticLockRequest::default()
         };
-        let reply = match lock_keys::decide(&self.reader(), &request).expect("the engine works") {
+        let waited = words
+            .option("waited-for")
+            .map(|start| (Key::new(request.mutations[0].key.clone()), Timestamp(time(start))));
+        let decided = lock_keys::decide_after(&self.reader(), &request, waited.as_ref());
+        let reply = match decided.expect("the engine works") {
             Locking::Done(decided) => {
                 let Decided { writes, reply } = *decided;
                 self.write(writes);

@@ -25,11 +25,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use armilla::client::{PdClient, TxnClient};
-use armilla::proto::pdpb;
-use armilla::proto::pdpb::pd_client::PdClient as PdStub;
+use armilla::proto::etcdserverpb::kv_client::KvClient;
+use armilla::proto::etcdserverpb::{PutRequest, RangeRequest};
 use armilla::rt::rng::Rng;
 use armilla::rt_select;
-use armilla::types::{GroupId, Timestamp};
+use armilla::types::Timestamp;
 use bytes::Bytes;
 
 use crate::oracle::Violation;
@@ -291,24 +291,28 @@ impl Worker {
         }
     }
 
-    /// Asks the placement driver for a safe point near the present, as a client may at any time.
+    /// Writes a safe point near the present, as older clients do at any time: to any node, under etcd's key. Another
+    /// node knows it then, or a later one.
     async fn wish(&self, rng: &mut Rng) {
-        let Some(node) = self.sender.0.monitor.with(|seen| seen.leaders.get(&GroupId::PD.0).map(|led| led.1)) else {
-            return;
-        };
         let Ok(now) = self.pd.tso(1).await else { return };
         let safe_point = Timestamp::new(now.physical_ms().saturating_sub(rng.below(300)), 0).0;
-        let address = &self.sender.0.cluster.addresses()[node as usize - 1];
-        let Ok(channel) = self.sender.0.env.net.channel(address) else { return };
-        let mut stub = PdStub::new(channel);
+        let addresses = self.sender.0.cluster.addresses();
+        let channel = |address: &String| self.sender.0.env.net.channel(address).map(KvClient::new);
+        let (Ok(mut one), Ok(mut other)) = (channel(rng.pick(&addresses)), channel(rng.pick(&addresses))) else {
+            return;
+        };
         let asks = async {
-            let members = stub.get_members(pdpb::GetMembersRequest::default()).await.ok()?.into_inner();
-            let cluster_id = members.header?.cluster_id;
-            let header = Some(pdpb::RequestHeader { cluster_id, ..Default::default() });
-            stub.update_gc_safe_point(pdpb::UpdateGcSafePointRequest { header, safe_point }).await.ok()
+            let key = Bytes::from_static(b"/tidb/store/gcworker/saved_safe_point");
+            let put = PutRequest { key: key.clone(), value: safe_point.to_string().into(), ..PutRequest::default() };
+            one.put(put).await.ok()?;
+            let found = other.range(RangeRequest { key, ..RangeRequest::default() }).await.ok()?.into_inner();
+            let value = found.kvs.first().map_or("", |pair| std::str::from_utf8(&pair.value).unwrap_or_default());
+            value.parse::<u64>().ok().filter(|found| *found >= safe_point).is_none().then(|| value.to_owned())
         };
         rt_select! {
-            _ = asks => {},
+            found = asks => if let Some(found) = found {
+                self.fails(format!("the safe point {safe_point} was written, and then {found:?} was read"));
+            },
             () = self.sender.0.world.sleep_ns(PATIENCE_NS) => {},
         }
     }
