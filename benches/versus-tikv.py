@@ -71,7 +71,9 @@ def ycsb(program, folder, pd, shares, operations):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder)
     ended = done.stdout.split('Run finished')[-1]
     total = [line for line in ended.splitlines() if line.startswith('TOTAL ')]
-    assert total, done.stdout[-500:] + done.stderr[-500:]
+    if not total:
+        said = [line for line in (done.stdout + done.stderr).splitlines() if 'panic' in line or 'error' in line.lower()]
+        raise RuntimeError('\n'.join([f'go-ycsb against {pd}: {" ".join(command)}', *said[:5]]))
     read = dict(re.findall(r'(\S+): ([0-9.]+)', total[-1].replace('(us)', '')))
     # Conflicts: go-ycsb gives a transaction up and counts it here.
     failed = sum(int(re.search(r'Count: (\d+)', line).group(1)) for line in ended.splitlines() if '_ERROR ' in line)

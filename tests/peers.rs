@@ -262,3 +262,35 @@ fn rows_pass_after_their_states_have_moved() {
     assert!(text.contains(&format!("{0} of {0} rows passed", prefixes.len())), "{text}");
     cluster.assert_alive();
 }
+
+/// Returns which of the Go client's own tests do not pass that pass against real TiKV.
+fn missed(peers: &Peers, pd: &str) -> Vec<String> {
+    let mut command = Command::new(peers.tools.join("client-go-tests.sh"));
+    command.arg(pd);
+    let finished = run(command, Duration::from_secs(1000));
+    let lines: Vec<&str> = finished.text.lines().filter(|line| !line.is_empty()).collect();
+    let (total, missed) = lines.split_last().expect("a total");
+    assert!(total.contains(" passed; log in "), "{}", finished.text);
+    println!("the Go client's own tests: {total}");
+    missed.iter().map(|name| name.to_string()).collect()
+}
+
+/// **Goal**: TiKV's Go client passes the same of its own integration tests as against TiKV. **Method**: those tests,
+/// against a cluster of one node: some of them expect all leaders on store 1. A few allow a request microseconds, so a
+/// test has failed if it failed twice.
+#[test]
+fn the_go_clients_own_tests_pass() {
+    let peers = match Peers::find() {
+        Ok(peers) => peers,
+        Err(why) => return println!("skipped: the Go client's tests are not here ({why})"),
+    };
+    let mut cluster = Cluster::start(1, &[]);
+    let mut failed = missed(&peers, cluster.addr(0));
+    if !failed.is_empty() {
+        println!("once more, because of {failed:?}");
+        let again = missed(&peers, cluster.addr(0));
+        failed.retain(|name| again.contains(name));
+    }
+    assert!(failed.is_empty(), "{failed:?}");
+    cluster.assert_alive();
+}

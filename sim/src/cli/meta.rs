@@ -102,7 +102,7 @@ pub fn run(mut args: MetaArgs) -> ExitCode {
 
 fn twice(seed: u64, options: &Options, scratch: &Path) -> [Report; 2] {
     let (first, second) = twice_unless_large(seed, options, u64::MAX, scratch);
-    [first, second.expect("no run has so many records")]
+    [first, second.expect("no run is too large")]
 }
 
 /// Runs a seed twice. Returns the first report alone if it passed with more than `records_max` records.
