@@ -11,17 +11,14 @@ go-ycsb with `tikv.type=txn`: 128 threads, 100,000 records of 1 KB, zipfian. The
 Prints the medians over the rounds, and the median, least and largest of the ratios (Armilla to TiKV) within a round.
 "CPU" is what the servers use for an operation, PD included.
 """
-import json
 import os
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 
-from servers import Armilla, bench, cpu_s
+from servers import Armilla, Tikv, bench, cpu_s, peers
 
 PORT, RECORDS, THREADS = 27800, 100_000, 128
 # Name, shares of the operations, number of operations for a second.
@@ -34,32 +31,6 @@ YCSB = {
     'YCSB F': ('readproportion=0.5 updateproportion=0 readmodifywriteproportion=0.5', 3000),
 }
 BANK = {f'transfer, {mode}': ['--workload', 'txn-transfer', '--mode', mode, '--clients', '32'] for mode in ('optimistic', 'pessimistic')}
-
-
-class Tikv:
-    def __init__(self, peers, folder, port):
-        self.pd = f'127.0.0.1:{port}'
-        self.server = subprocess.Popen([f'{peers}/run-tikv', f'{folder}/tikv', str(port), '3'], stdout=subprocess.DEVNULL)
-        until = time.time() + 180
-        while not self.is_whole():
-            if time.time() > until or self.server.poll() is not None:
-                sys.exit('TiKV does not reach three replicas')
-            time.sleep(0.5)
-
-    def is_whole(self):
-        """Returns whether the first region has its three replicas: PD adds two of them one after the other."""
-        try:
-            regions = json.load(urllib.request.urlopen(f'http://{self.pd}/pd/api/v1/regions'))['regions']
-        except (OSError, KeyError):
-            return False
-        return bool(regions) and all(len(region['peers']) == 3 and not region.get('pending_peers') for region in regions)
-
-    def processes(self):
-        return [self.server.pid]
-
-    def stop(self):
-        self.server.terminate()
-        self.server.wait(60)
 
 
 def ycsb(program, folder, pd, shares, operations):
@@ -86,15 +57,12 @@ def main():
         sys.exit(__doc__)
     program = os.path.abspath(sys.argv[1])
     rounds, seconds = (int(value) for value in [*sys.argv[2:], *['3', '4'][len(sys.argv) - 2:]])
-    peers = os.path.abspath(os.environ.get('ARMILLA_PEERS', os.path.join(os.path.dirname(__file__), '../../shared/peers')))
+    folder_of_tikv = peers()
     unpacked = os.environ.get('PEERS', os.path.expanduser('~/.cache/armilla/peers'))
-    if not os.path.exists(f'{peers}/run-tikv'):
-        sys.exit(f'no TiKV to compare with in {peers}: ARMILLA_PEERS is the folder with run-tikv')
-    subprocess.run([f'{peers}/get'], check=True, stdout=subprocess.DEVNULL)
     with tempfile.TemporaryDirectory() as folder:
         systems = {}
         try:
-            systems['TiKV'] = Tikv(peers, folder, PORT)
+            systems['TiKV'] = Tikv(folder_of_tikv, folder, PORT)
             systems['Armilla'] = Armilla(program, folder, PORT + 100)
             found = {}
 

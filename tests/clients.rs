@@ -22,7 +22,7 @@ use armilla::proto::meta_storagepb::meta_storage_client::MetaStorageClient;
 use armilla::proto::meta_storagepb::{GetRequest, WatchRequest};
 use armilla::proto::pdpb::pd_client::PdClient;
 use armilla::proto::pdpb::{self, ErrorType, RequestHeader};
-use common::{Cluster, Wire, converse, run};
+use common::{Cluster, Wire, binary, converse, run};
 use futures::{StreamExt as _, stream};
 use tonic::Code;
 use tonic::transport::Channel;
@@ -151,8 +151,12 @@ fn complaints(lines: &[String], excused: &[Excused]) -> Vec<String> {
 
 /// Runs a program against a separate cluster.
 fn program(name: &str, command: Command, excused: &[Excused]) {
+    program_in(name, command, excused, Cluster::start(3, &["--initial-regions", "4"]));
+}
+
+/// Runs a program against a cluster.
+fn program_in(name: &str, command: Command, excused: &[Excused], mut cluster: Cluster) {
     let runtime = runtime();
-    let mut cluster = Cluster::start(3, &["--initial-regions", "4"]);
     // Both streams are merged, so that their order is known.
     let mut merged = Command::new("sh");
     merged.args(["-c", "exec \"$@\" 2>&1", "sh"]).arg(command.get_program()).args(command.get_args());
@@ -237,6 +241,29 @@ fn go_client_transactions() {
         has_go(21)?;
         build_go("go", "./txn", None, "go-txn")
     });
+}
+
+#[test]
+fn go_client_keyspaces() {
+    let _turn = turn();
+    let build = || {
+        has_go(21)?;
+        build_go("go", "./keyspaces", None, "go-keyspaces")
+    };
+    let path = match build() {
+        Ok(path) => path,
+        Err(why) => return println!("client-go 2.0.7, keyspaces: skipped: {why}"),
+    };
+    let cluster = Cluster::start(3, &["--api-version", "2", "--split-keys", "k05,k10"]);
+    let mut create = Command::new(binary());
+    create.args(["ctl", "--pd", cluster.addr(0), "keyspace", "create", "mine"]);
+    let created = run(create, Duration::from_secs(60));
+    assert_eq!(created.code, Some(0), "{}", created.text);
+    let excused = [Excused {
+        word: "lock txn not found, lock has expired",
+        why: "transactions that met a conflict leave locks, which others end",
+    }];
+    program_in("client-go 2.0.7, keyspaces", Command::new(path), &excused, cluster);
 }
 
 /// PD's client of August 2026, which client-go of that month uses. The registry serves it.

@@ -486,17 +486,21 @@ impl PdClient {
     /// API version 1, which has no keyspaces.
     ///
     /// # Errors
-    /// Returns [`Error::Unavailable`] after the deadline.
+    /// Returns [`Error::Unavailable`] after the deadline, [`Error::Refused`] if PD refuses.
     pub fn keyspaces(&self) -> BoxFuture<'_, Result<cluster::ListKeyspacesReply>> {
         Box::pin(async move {
-            let asked = self.lead("ListKeyspaces", |addr, _| {
+            let without = || cluster::ListKeyspacesReply { api_version: 1, ..Default::default() };
+            let ask = |addr: String, _| {
                 let stub = self.members.cluster_stub(&addr);
-                async move { stub?.list_keyspaces(cluster::ListKeyspacesRequest {}).await }
-            });
-            match asked.await {
-                Err(Error::Refused(_)) => Ok(cluster::ListKeyspacesReply { api_version: 1, ..Default::default() }),
-                found => found,
-            }
+                async move {
+                    let answer = stub?.list_keyspaces(cluster::ListKeyspacesRequest {}).await;
+                    answer.or_else(|status| match status.code() {
+                        Code::Unimplemented => Ok(Response::new(without())),
+                        _ => Err(status),
+                    })
+                }
+            };
+            self.lead("ListKeyspaces", ask).await
         })
     }
 
