@@ -65,6 +65,8 @@ const OUT_OF_REACH: &[&str] = &[
     "Could not transfer artifact",
     "Unknown host",
     "module lookup disabled",
+    "Could not resolve host",
+    "failed to download",
 ];
 
 /// Runs a step of a build. Returns why the build has to be skipped, if its registry is out of reach.
@@ -264,6 +266,81 @@ fn go_client_keyspaces() {
         why: "transactions that met a conflict leave locks, which others end",
     }];
     program_in("client-go 2.0.7, keyspaces", Command::new(path), &excused, cluster);
+}
+
+/// The Rust client that the tests use, as the registry has it.
+const CRATE: &str = "tikv-client-0.4.0";
+
+/// Builds the own integration tests of the crate `tikv-client`, for a cluster with this API version, and returns the
+/// folder that they run in and the program.
+fn build_crates_tests(api: u32) -> Result<(PathBuf, PathBuf), String> {
+    let home = std::env::var("HOME").unwrap_or_default();
+    let cargo = std::env::var_os("CARGO_HOME").map_or_else(|| Path::new(&home).join(".cargo"), PathBuf::from);
+    let registries = std::fs::read_dir(cargo.join("registry/src")).map_err(|error| error.to_string())?;
+    let source = registries.flatten().map(|registry| registry.path().join(CRATE)).find(|path| path.is_dir());
+    let source = source.ok_or("cargo keeps its crates elsewhere")?;
+    let to = output(&format!("{CRATE}-api-{api}"));
+    let _ = std::fs::remove_dir_all(&to);
+    let copied = run(
+        {
+            let mut copy = Command::new("cp");
+            copy.args(["-r", "--no-preserve=mode"]).arg(&source).arg(&to);
+            copy
+        },
+        BUILD,
+    );
+    assert_eq!(copied.code, Some(0), "{}", copied.text);
+    let edit = |file: &Path, change: &dyn Fn(String) -> String| {
+        let text = std::fs::read_to_string(file).expect("a file of the crate");
+        std::fs::write(file, change(text)).expect("a copy can be written");
+    };
+    // The toolchain is ours, and its HTTP client needs no TLS.
+    let _ = std::fs::remove_file(to.join("rust-toolchain.toml"));
+    edit(&to.join("Cargo.toml"), &|text| {
+        let (before, after) = text.split_once("[dev-dependencies.reqwest]").expect("its HTTP client");
+        let (_, after) = after.split_once("\n[").expect("another dependency");
+        let http = "[dev-dependencies.reqwest]\nversion = \"0.11\"\ndefault-features = false\nfeatures = [\"json\"]\n";
+        format!("{before}{http}\n[{after}\n[workspace]\n")
+    });
+    if api == 1 {
+        for file in ["tests/integration_tests.rs", "tests/common/mod.rs"] {
+            edit(&to.join(file), &|text| text.replace(".with_default_keyspace()", ""));
+        }
+    }
+    let target = output("tikv-client-target");
+    let mut build = Command::new("cargo");
+    build.args(["test", "--features", "integration-tests", "--test", "integration_tests", "--no-run"]);
+    build.arg("--target-dir").arg(&target).current_dir(&to);
+    step(build)?;
+    let deps = std::fs::read_dir(target.join("debug/deps")).map_err(|error| error.to_string())?;
+    let built = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name.starts_with("integration_tests-") && !name.contains('.')
+    };
+    let newest = deps.flatten().map(|entry| entry.path()).filter(built).max_by_key(|path| {
+        std::fs::metadata(path).and_then(|found| found.modified()).expect("a file that was just built")
+    });
+    Ok((to, newest.expect("it was built")))
+}
+
+/// With API version 1 the cluster has one region: there the crate's raw scans of everything end with the first region.
+#[test]
+fn the_crates_own_tests_pass() {
+    let _turn = turn();
+    for (api, options) in [(2, &["--api-version", "2", "--split-keys", "k2,t"][..]), (1, &[][..])] {
+        let (folder, program) = match build_crates_tests(api) {
+            Ok(built) => built,
+            Err(why) => return println!("{CRATE}'s own tests: skipped: {why}"),
+        };
+        let mut cluster = Cluster::start(3, options);
+        let mut command = Command::new(program);
+        command.args(["--test-threads", "1"]).current_dir(folder).env("PD_ADDRS", cluster.addr(0));
+        let finished = run(command, Duration::from_secs(400));
+        let last = finished.text.lines().find(|line| line.starts_with("test result")).unwrap_or_default();
+        println!("{CRATE}'s own tests, API version {api}: {last}");
+        assert!(finished.code == Some(0) && last.contains("27 passed"), "{}", finished.text);
+        cluster.assert_alive();
+    }
 }
 
 /// PD's client of August 2026, which client-go of that month uses. The registry serves it.
