@@ -89,6 +89,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "the replicas of a lost store stay until it has been silent for long, though it is replaced",
     ),
     ("pd.pauses-ignored", "schedulers that are paused make orders"),
+    (
+        "pd.moves-wait-for-the-patrol",
+        "a few replicas move with each look at all regions, however long they have moved already",
+    ),
     ("pd.safe-point-unconfirmed", "any member tells the safe point that it knows"),
     ("pd.settings-not-saved", "settings are in memory only: a member that restarts has forgotten them"),
     ("pd.answers-before-heartbeats", "lookups return regions without leaders before their stores sent heartbeats"),

@@ -119,7 +119,11 @@ impl Cluster {
         if state.cluster_version() < version::MEMBERS || stopped || now_ms < self.balance_at_ms {
             return;
         }
-        self.balance_at_ms = now_ms + BALANCE_MS.max(self.patrol_ms(state));
+        self.balance_at_ms = now_ms + BALANCE_MS;
+        let max = self.options.moves_max.saturating_sub(self.moves.len());
+        if max == 0 {
+            return;
+        }
         let stores = self.stores_for_replicas(state, now_ms);
         let settled = |store: &u64| {
             let since = self.stores.get(store).map(|heard| heard.alive_since_ms);
@@ -154,7 +158,6 @@ impl Cluster {
                 *count = count.saturating_sub(1);
             }
         }
-        let max = self.options.moves_max.saturating_sub(self.moves.len());
         let mut proposals = isolation::propose(counts.clone(), &resting, &stores.places, max);
         for Proposal { region, from, to } in &proposals {
             crate::reach!("pd.replica-isolated");
@@ -171,6 +174,11 @@ impl Cluster {
                     "a replica moves to a store with fewer of them"
                 );
             }
+        }
+        // Each look costs as much as there are regions; while there is more to move than may move at a time, it is soon
+        // needed again.
+        if proposals.len() < max || crate::mutant!("pd.moves-wait-for-the-patrol") {
+            self.balance_at_ms = now_ms + BALANCE_MS.max(self.patrol_ms(state));
         }
         for Proposal { region, from, to } in proposals {
             if let Some(region) = state.region(region) {
