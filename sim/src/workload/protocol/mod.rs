@@ -45,6 +45,8 @@ pub const CLIENTS: u32 = 8;
 const HOT: u32 = 5;
 const QUIET: u32 = 4;
 const STILL: u32 = 8;
+/// Where older clients keep the safe point.
+const SAVED_SAFE_POINT: &[u8] = b"/tidb/store/gcworker/saved_safe_point";
 /// How many transactions the safe point is held for at a time.
 const HELD: usize = 4;
 /// How long a client waits for an answer, ns.
@@ -138,6 +140,7 @@ impl Worker {
                 5..=6 => self.read(None, &mut rng).await,
                 // Not so often that regions never catch up.
                 7 if self.wishes && rng.chance(0.02) => self.wish(&mut rng).await,
+                7 if self.collects => self.read_safe_point(&mut rng).await,
                 8 if self.collects && self.number < HELD as u32 && rng.chance(0.08) => {
                     self.hold(&barrier, &mut rng).await
                 }
@@ -291,27 +294,42 @@ impl Worker {
         }
     }
 
-    /// Writes a safe point near the present, as older clients do at any time: to any node, under etcd's key. Another
-    /// node knows it then, or a later one.
+    /// Writes a safe point near the present, as older clients do at any time: to any node, under etcd's key.
     async fn wish(&self, rng: &mut Rng) {
         let Ok(now) = self.pd.tso(1).await else { return };
         let safe_point = Timestamp::new(now.physical_ms().saturating_sub(rng.below(300)), 0).0;
         let addresses = self.sender.0.cluster.addresses();
-        let channel = |address: &String| self.sender.0.env.net.channel(address).map(KvClient::new);
-        let (Ok(mut one), Ok(mut other)) = (channel(rng.pick(&addresses)), channel(rng.pick(&addresses))) else {
-            return;
-        };
-        let asks = async {
-            let key = Bytes::from_static(b"/tidb/store/gcworker/saved_safe_point");
-            let put = PutRequest { key: key.clone(), value: safe_point.to_string().into(), ..PutRequest::default() };
-            one.put(put).await.ok()?;
-            let found = other.range(RangeRequest { key, ..RangeRequest::default() }).await.ok()?.into_inner();
-            let value = found.kvs.first().map_or("", |pair| std::str::from_utf8(&pair.value).unwrap_or_default());
-            value.parse::<u64>().ok().filter(|found| *found >= safe_point).is_none().then(|| value.to_owned())
-        };
+        let Ok(channel) = self.sender.0.env.net.channel(rng.pick(&addresses[..]).as_str()) else { return };
+        let mut stub = KvClient::new(channel);
+        let value = safe_point.to_string().into();
         rt_select! {
-            found = asks => if let Some(found) = found {
-                self.fails(format!("the safe point {safe_point} was written, and then {found:?} was read"));
+            answer = stub.put(PutRequest { key: SAVED_SAFE_POINT.into(), value, ..PutRequest::default() }) => {
+                if answer.is_ok() {
+                    let mut table = self.table.lock().expect("no client panics");
+                    table.safe_point = table.safe_point.max(safe_point);
+                }
+            },
+            () = self.sender.0.world.sleep_ns(PATIENCE_NS) => {},
+        }
+    }
+
+    /// Asks any node for the safe point: it is not below what was written, or read, before.
+    async fn read_safe_point(&self, rng: &mut Rng) {
+        let known = self.table.lock().expect("no client panics").safe_point;
+        let addresses = self.sender.0.cluster.addresses();
+        let Ok(channel) = self.sender.0.env.net.channel(rng.pick(&addresses[..]).as_str()) else { return };
+        let mut stub = KvClient::new(channel);
+        rt_select! {
+            answer = stub.range(RangeRequest { key: SAVED_SAFE_POINT.into(), ..RangeRequest::default() }) => {
+                let Ok(answer) = answer else { return };
+                let pairs = answer.into_inner().kvs;
+                let text = pairs.first().map_or("0", |pair| std::str::from_utf8(&pair.value).unwrap_or_default());
+                let found = text.parse().unwrap_or(0);
+                if found < known {
+                    self.fails(format!("the safe point is {text:?}, but was {known} already"));
+                }
+                let mut table = self.table.lock().expect("no client panics");
+                table.safe_point = table.safe_point.max(found);
             },
             () = self.sender.0.world.sleep_ns(PATIENCE_NS) => {},
         }

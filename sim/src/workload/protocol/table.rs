@@ -194,6 +194,8 @@ pub struct Table {
     pub entries: Vec<Entry>,
     /// Transactions at whose start the safe point was held, the newest last.
     pub held: Vec<usize>,
+    /// The largest safe point of garbage collection that was written or read.
+    pub safe_point: u64,
     by_start: BTreeMap<u64, usize>,
     snapshots: Vec<Record>,
     newest: Vec<Newest>,
