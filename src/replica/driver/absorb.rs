@@ -224,7 +224,7 @@ impl Driver {
             // What the source held may have to be collected.
             self.effects.send(StoreEffect::Replaced(group));
         }
-        if *peer.view.region() != region || peer.view.is_merging() != merges.merging.is_some() {
+        if absorbed.is_some() || peer.view.is_merging() != merges.merging.is_some() {
             tracing::info!(store = self.store, %group, merging = ?merges.merging, absorbed = ?absorbed, "a step of a merge");
         }
         peer.view.set_state(region.clone(), merges.clone());

@@ -145,9 +145,14 @@ func transactions(client *txnkv.Client, of string) {
 	txn, err = client.Begin()
 	ok("begin", err)
 	txn.SetPessimistic(true)
-	now, err := client.GetTimestamp(ctx)
-	ok("timestamp", err)
-	ok("lock", txn.LockKeys(ctx, kv.NewLockCtx(now, 2000, time.Now()), key(7)))
+	// One that has waited for another transaction's lock is told to ask again at a later timestamp.
+	steadfast("lock", func() error {
+		now, err := client.GetTimestamp(ctx)
+		if err != nil {
+			return err
+		}
+		return txn.LockKeys(ctx, kv.NewLockCtx(now, 2000, time.Now()), key(7))
+	})
 	value, err := txn.Get(ctx, key(7))
 	ok("get", err)
 	same("get", value, values[7])
