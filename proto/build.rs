@@ -45,6 +45,22 @@ fn share(text: &str, call: &str, shared: &str) -> String {
     made
 }
 
+/// Replies that may have an error of a key.
+const WITH_KEY_ERROR: &[&str] = &[
+    "BufferBatchGetResponse",
+    "GetResponse",
+    "BatchGetResponse",
+    "ScanResponse",
+    "TxnHeartBeatResponse",
+    "CheckTxnStatusResponse",
+    "CheckSecondaryLocksResponse",
+    "CommitResponse",
+    "CleanupResponse",
+    "BatchRollbackResponse",
+    "ScanLockResponse",
+    "ResolveLockResponse",
+];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "metapb",
@@ -64,12 +80,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(&files, ["proto"])?;
     let services = tonic_prost_build::configure().build_transport(false).service_generator();
-    prost_build::Config::new()
+    let mut config = prost_build::Config::new();
+    for reply in WITH_KEY_ERROR {
+        config.boxed(format!(".kvrpcpb.{reply}.error"));
+    }
+    config
         .service_generator(Box::new(Services(services)))
         .bytes(["."])
         .btree_map(["."])
         // What repeats in a message must be small in memory: two bytes on the wire make one of each.
         .boxed(".kvrpcpb.KvPair.error")
+        // Errors are large and rare; a reply is moved often.
+        .boxed("region_error")
         .boxed(".tikvpb.BatchCommandsRequest.Request.cmd")
         .compile_fds(descriptors)?;
     Ok(())

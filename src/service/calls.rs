@@ -339,6 +339,7 @@ mod tests {
     use crate::proto::kvrpcpb::ApiVersion;
     use crate::proto::tikvpb::batch_commands_request::{self, request::Cmd as Command};
     use crate::proto::tikvpb::tikv_client::TikvClient;
+    use crate::proto::tikvpb::tikv_server::Tikv;
     use crate::proto::tikvpb::{BatchCommandsRequest, NotTaken, batch_commands_response::response::Cmd as Answer};
     use crate::rt::clock::Instant;
     use crate::rt::sync::watch;
@@ -346,14 +347,21 @@ mod tests {
     use crate::service::layer::deadline::Deadlines;
     use crate::service::layer::metrics::Metrics;
     use crate::service::layer::observe::Observer;
+    use crate::service::layer::quota::MemoryQuota;
     use crate::service::layer::redact::Redact;
+    use crate::service::layer::slots::Queries;
     use crate::service::one_region::{OneRegion, REGION, with_large_stack};
+    use crate::service::raw::RawService;
     use crate::service::routes::{Gates, routes};
+    use crate::service::tikv::TikvService;
 
     const TIKV: &str = include_str!("../../proto/proto/tikvpb.proto");
     const PD: &str = include_str!("../../proto/proto/pdpb.proto");
     const KEYSPACES: &str = include_str!("../../proto/proto/keyspacepb.proto");
     const CLUSTER: &str = include_str!("../../proto/proto/armilla_pd.proto");
+
+    /// The largest future of a call. Most have half of this: several times the request and its context.
+    const FUTURE_BYTES_MAX: usize = 10 << 10;
 
     /// Methods that are implemented without a row, by hand in `tikv.rs`: they are not about a region, and are not
     /// counted.
@@ -427,6 +435,14 @@ mod tests {
                 )+)+
                 called
             }
+
+            /// Returns the bytes of each method's future.
+            fn sizes(service: &TikvService<OneRegion>) -> BTreeMap<&'static str, usize> {
+                BTreeMap::from([$($((
+                    stringify!($name),
+                    size_of_val(&*service.$function(tonic::Request::new(kvrpcpb::$Request::default()))),
+                ),)+)+])
+            }
         };
     }
     tikv_calls!(rows);
@@ -486,6 +502,19 @@ mod tests {
             let by_hand = ["gethealthfeedback", "broadcasttxnstatus", "nottaken", "empty"].contains(&name.as_str());
             assert!(in_table(name) || by_hand, "the command {name} is in tikvpb.proto, but in no row of the table");
         }
+    }
+
+    /// A future is copied when it is made and wherever it is passed on by value: large ones once cost a fifth of all the
+    /// CPU time of a transaction.
+    #[test]
+    fn the_future_of_a_call_is_small() {
+        let kv = OneRegion::new("", "");
+        let gauge = |name: &str| prometheus::IntGauge::new(name, "of a test").unwrap();
+        let (answers, queries) = (MemoryQuota::new(gauge("answers")), Queries::new(gauge("queries")));
+        let raw = RawService::new(kv.clone(), crate::types::Api::V1, answers, queries);
+        let sizes = sizes(&TikvService::for_test(kv, 7, raw));
+        let large: Vec<_> = sizes.iter().filter(|(_, bytes)| **bytes > FUTURE_BYTES_MAX).collect();
+        assert!(large.is_empty(), "{large:?} bytes; pin or box what they wait for");
     }
 
     #[test]

@@ -69,11 +69,11 @@ macro_rules! reply {
     ($Reply:ty, key) => {
         impl Reply for $Reply {
             fn with_region_error(error: $crate::proto::errorpb::Error) -> Self {
-                Self { region_error: Some(error), ..Self::default() }
+                Self { region_error: Some(error.into()), ..Self::default() }
             }
             fn with_text(text: String) -> Self {
                 let error = $crate::proto::kvrpcpb::KeyError { abort: text, ..Default::default() };
-                Self { error: Some(error), ..Self::default() }
+                Self { error: Some(error.into()), ..Self::default() }
             }
             fn with_doubt(self) -> Self {
                 self
@@ -85,14 +85,14 @@ macro_rules! reply {
                 }
             }
             fn key_errors(&self, each: &mut dyn FnMut(&$crate::proto::kvrpcpb::KeyError)) {
-                self.error.iter().for_each(each);
+                self.error.as_deref().into_iter().for_each(each);
             }
         }
     };
     ($Reply:ty, keys) => {
         impl Reply for $Reply {
             fn with_region_error(error: $crate::proto::errorpb::Error) -> Self {
-                Self { region_error: Some(error), ..Self::default() }
+                Self { region_error: Some(error.into()), ..Self::default() }
             }
             fn with_text(text: String) -> Self {
                 let error = $crate::proto::kvrpcpb::KeyError { abort: text, ..Default::default() };
@@ -115,7 +115,7 @@ macro_rules! reply {
     ($Reply:ty, message) => {
         impl Reply for $Reply {
             fn with_region_error(error: $crate::proto::errorpb::Error) -> Self {
-                Self { region_error: Some(error), ..Self::default() }
+                Self { region_error: Some(error.into()), ..Self::default() }
             }
             fn with_text(text: String) -> Self {
                 Self::with_region_error($crate::proto::errorpb::Error { message: text, ..Default::default() })
@@ -131,7 +131,7 @@ macro_rules! reply {
     ($Reply:ty, (pairs in $pairs:ident)) => {
         impl Reply for $Reply {
             fn with_region_error(error: $crate::proto::errorpb::Error) -> Self {
-                Self { region_error: Some(error), ..Self::default() }
+                Self { region_error: Some(error.into()), ..Self::default() }
             }
             fn with_text(text: String) -> Self {
                 Self { $pairs: vec![$crate::service::error::failed_pair(text)], ..Self::default() }
@@ -153,7 +153,7 @@ macro_rules! reply {
     (@text $Reply:ty, |$this:ident| $doubt:expr) => {
         impl Reply for $Reply {
             fn with_region_error(error: $crate::proto::errorpb::Error) -> Self {
-                Self { region_error: Some(error), ..Self::default() }
+                Self { region_error: Some(error.into()), ..Self::default() }
             }
             fn with_text(text: String) -> Self {
                 Self { error: text, ..Self::default() }
@@ -397,16 +397,16 @@ mod tests {
             .into_iter()
             .map(|error| {
                 let write = shown::<RawPutResponse>(error.clone(), Repeat::Same, |r| {
-                    (r.region_error.as_ref(), &r.error, r.outcome_unknown)
+                    (r.region_error.as_deref(), &r.error, r.outcome_unknown)
                 });
                 let swap = shown::<RawCasResponse>(error.clone(), Repeat::Differs, |r| {
-                    (r.region_error.as_ref(), &r.error, r.outcome_unknown)
+                    (r.region_error.as_deref(), &r.error, r.outcome_unknown)
                 });
                 let scan = shown::<RawScanResponse>(error.clone(), Repeat::Read, |r| {
-                    (r.region_error.as_ref(), pair_text(&r.kvs), false)
+                    (r.region_error.as_deref(), pair_text(&r.kvs), false)
                 });
                 let batch = shown::<RawBatchGetResponse>(error, Repeat::Read, |r| {
-                    (r.region_error.as_ref(), pair_text(&r.pairs), false)
+                    (r.region_error.as_deref(), pair_text(&r.pairs), false)
                 });
                 assert_eq!(batch, scan);
                 match (swap == write, scan == write) {

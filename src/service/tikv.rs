@@ -62,14 +62,18 @@ impl<K: Kv> TikvService<K> {
     pub(super) async fn answer<C: Call>(&self, handler: &impl Handler<C>, mut request: C) -> Result<C::Reply, Status> {
         let context = request.take_context();
         let subject = Subject { region: context.region_id, key: request.key() };
-        let work = async {
+        // Pinned where they are: a future that is passed on by value is copied, and takes its space twice.
+        let work = pin!(async {
             self.check_cluster(&context)?;
             let result = match keys::admit(self.raw.api(), &context, &mut request) {
-                Ok(()) => self.in_time(&context, C::REPEAT, handler.handle(&context, request)).await,
+                Ok(()) => {
+                    let work = pin!(handler.handle(&context, request));
+                    self.in_time(&context, C::REPEAT, work).await
+                }
                 Err(error) => Err(error),
             };
             Ok(result.unwrap_or_else(|error| refuse(error, context.region_id, C::REPEAT)))
-        };
+        });
         self.observer.watch(C::METHOD, subject, work).await
     }
 
@@ -91,13 +95,12 @@ impl<K: Kv> TikvService<K> {
         &self,
         context: &Context,
         repeat: Repeat,
-        work: impl Future<Output = StoreResult<T>> + Send,
+        mut work: Pin<&mut (impl Future<Output = StoreResult<T>> + Send)>,
     ) -> StoreResult<T> {
         let limit_ms = context.max_execution_duration_ms;
         if limit_ms == 0 || repeat != Repeat::Read {
             return work.await;
         }
-        let mut work = pin!(work);
         // A request that is answered at once starts no timer.
         if let Poll::Ready(result) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
             return result;
@@ -150,7 +153,12 @@ macro_rules! commands {
             /// Answers a command of a stream. Returns `None` if the command is unknown.
             async fn answer_command(&self, command: Command) -> Option<Reply> {
                 Some(match command {
-                    $($($(Command::$cmd(request) => Reply::$cmd(streamed(self.answer(&self.$service, *request).await)),)?)+)+
+                    // Boxed: a stream's commands all have the same type, and one that gets must not be as large as one
+                    // that prewrites.
+                    $($($(Command::$cmd(request) => {
+                        let answer = Box::pin(self.answer(&self.$service, *request));
+                        Reply::$cmd(streamed(answer.await))
+                    })?)+)+
                     Command::GetHealthFeedback(_) => Reply::GetHealthFeedback(self.health_feedback()),
                     Command::BroadcastTxnStatus(_) => Reply::BroadcastTxnStatus(BroadcastTxnStatusResponse::default()),
                     Command::Empty(request) => Reply::Empty(self.empty(*request).await),
@@ -330,10 +338,10 @@ mod tests {
         assert_eq!(get(&service, Some(timed.clone())).unwrap().value, "v");
         // The test's clock ends as soon as anything waits.
         let waits = futures::future::pending::<StoreResult<()>>();
-        let late = now(service.in_time(&timed, Repeat::Read, waits)).unwrap_err();
+        let late = now(service.in_time(&timed, Repeat::Read, pin!(waits))).unwrap_err();
         let reply: RawGetResponse = refuse(late, REGION, Repeat::Read);
         assert_eq!(reply.region_error.unwrap().server_is_busy.unwrap().reason, "deadline is exceeded");
-        let waits = futures::future::pending::<StoreResult<()>>();
+        let waits = pin!(futures::future::pending::<StoreResult<()>>());
         let write = service.in_time(&timed, Repeat::Same, waits);
         assert!(write.now_or_never().is_none(), "only the store knows whether a write may still happen");
     }

@@ -1,6 +1,7 @@
 //! Routing: from a request's context to a group of this store.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -238,7 +239,7 @@ impl RegionRoute {
         probe::emit(|| Probe::ReadAsked { store, group, read });
         let term = self.view.leadership().term;
         if !crate::mutant!("store.read-without-barrier") {
-            let barrier = async {
+            let barrier = pin!(async {
                 if self.by_replica && !self.view.leads() {
                     return follower_reads.confirm(handle, &self.view, reads).await;
                 }
@@ -247,7 +248,7 @@ impl RegionRoute {
                     None => None,
                 };
                 handle.confirm(&self.view).await.map(|()| lock)
-            };
+            });
             let lock = clock.timeout(self.limit, barrier).await.map_err(|_| {
                 let why = "no quorum confirmed the leader".to_owned();
                 if self.limit < *timeout { Error::Deadline(why) } else { Error::Timeout(why) }

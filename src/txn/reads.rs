@@ -147,7 +147,7 @@ impl<K: Kv> Txn<K> {
                 route.count_read(&key.encoded, None, 0, 0);
                 reply.not_found = true;
             }
-            Err(error) => reply.error = Some(error),
+            Err(error) => reply.error = Some(error.into()),
         }
         Ok(reply)
     }

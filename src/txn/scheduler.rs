@@ -5,14 +5,14 @@
 //! over ends without a trace.
 
 use std::collections::BTreeMap;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use futures::future::{Either, select, select_all};
+use futures::future::{BoxFuture, Either, select, select_all};
 use prometheus::Histogram;
 
 use crate::codec::lock::Lock;
@@ -252,9 +252,8 @@ impl<K: Kv> Txn<K> {
         &self,
         limit: Duration,
         progress: Progress,
-        work: impl Future<Output = Result<T>> + Send + 'static,
+        mut work: BoxFuture<'static, Result<T>>,
     ) -> Result<T> {
-        let mut work: Pin<Box<dyn Future<Output = Result<T>> + Send>> = Box::pin(work);
         // A request that waits for nobody needs no task.
         if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
             return done;
@@ -325,7 +324,7 @@ impl<K: Kv> Txn<K> {
         check_keys(route.region(), &keys)?;
         let (txn, progress) = (self.clone(), Progress::new());
         let (limit, at) = (route.limit(), progress.clone());
-        self.detached(limit, progress, async move {
+        let work = Box::pin(async move {
             let latches = txn.latch(&keys).await;
             let seen = route.read().await?;
             let decided = txn.decide(&seen, decide).await?;
@@ -337,8 +336,8 @@ impl<K: Kv> Txn<K> {
             txn.write(&route, &at, decided.writes, seen.fence).await?;
             drop(latches);
             Ok(decided.reply)
-        })
-        .await
+        });
+        self.detached(limit, progress, work).await
     }
 
     /// Prewrites, or commits in one phase.
@@ -359,7 +358,7 @@ impl<K: Kv> Txn<K> {
         let (txn, progress) = (self.clone(), Progress::new());
         let (limit, at) = (route.limit(), progress.clone());
         let source = context.txn_source;
-        self.detached(limit, progress, async move {
+        let work = Box::pin(async move {
             let latches = txn.latch(&keys).await;
             let seen = route.read().await?;
             if prewrite::mode(&request) != Mode::TwoPhase {
@@ -373,8 +372,8 @@ impl<K: Kv> Txn<K> {
             };
             drop(latches);
             Ok(reply)
-        })
-        .await
+        });
+        self.detached(limit, progress, work).await
     }
 
     /// Writes keys of a pipelined transaction.
@@ -577,7 +576,7 @@ impl<K: Kv> Txn<K> {
         let route = self.route(context)?;
         let (txn, progress) = (self.clone(), Progress::new());
         let (limit, at) = (route.limit(), progress.clone());
-        self.detached(limit, progress, async move {
+        let work = Box::pin(async move {
             let mut from = route.region().start_key.clone();
             loop {
                 let seen = route.read().await?;
@@ -600,8 +599,8 @@ impl<K: Kv> Txn<K> {
                 }
                 from = last.encoded;
             }
-        })
-        .await
+        });
+        self.detached(limit, progress, work).await
     }
 
     /// Locks keys before the commit begins; waits for the locks of others, if the request says so.
@@ -624,7 +623,8 @@ impl<K: Kv> Txn<K> {
         let (limit, at) = (route.limit(), progress.clone());
         let tag = context.resource_group_tag.clone();
         let asked = Arc::new((request, tag));
-        self.detached(limit, progress, async move { txn.lock_in_turn(route, keys, asked, at).await }).await
+        let work = Box::pin(async move { txn.lock_in_turn(route, keys, asked, at).await });
+        self.detached(limit, progress, work).await
     }
 
     async fn lock_in_turn(

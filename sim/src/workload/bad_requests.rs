@@ -121,7 +121,7 @@ async fn request(
         ($method:ident, $request:ident { $($field:ident: $value:expr),* }, $reply:ident => $error:expr) => {{
             let $reply = stub.$method($request { context, $($field: $value,)* ..$request::default() }).await?.into_inner();
             let error: String = $error;
-            Ok(($reply.region_error, error))
+            Ok(($reply.region_error.map(|error| *error), error))
         }};
     }
     match kind {

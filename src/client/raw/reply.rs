@@ -23,7 +23,7 @@ macro_rules! replies {
     (writes: $($write:ty),+; reads: $($read:ty),+; pairs: $($many:ty, $pairs:ident);+) => {
         $(impl Reply for $write {
             fn region_error(&mut self) -> Option<errorpb::Error> {
-                self.region_error.take()
+                self.region_error.take().map(|error| *error)
             }
             fn error(&self) -> &str {
                 &self.error
@@ -34,7 +34,7 @@ macro_rules! replies {
         })+
         $(impl Reply for $read {
             fn region_error(&mut self) -> Option<errorpb::Error> {
-                self.region_error.take()
+                self.region_error.take().map(|error| *error)
             }
             fn error(&self) -> &str {
                 &self.error
@@ -42,7 +42,7 @@ macro_rules! replies {
         })+
         $(impl Reply for $many {
             fn region_error(&mut self) -> Option<errorpb::Error> {
-                self.region_error.take()
+                self.region_error.take().map(|error| *error)
             }
             fn error(&self) -> &str {
                 self.$pairs.iter().find_map(|pair| pair.error.as_ref()).map_or("", |error| match error.abort.as_str() {
@@ -63,7 +63,7 @@ replies! {
 
 impl Reply for SplitRegionResponse {
     fn region_error(&mut self) -> Option<errorpb::Error> {
-        self.region_error.take_if(|error| !has_only_a_message(error))
+        self.region_error.take_if(|error| !has_only_a_message(error)).map(|error| *error)
     }
     /// A response to a split has no other place for an error than a region error.
     fn error(&self) -> &str {

@@ -56,7 +56,7 @@ macro_rules! replies {
     ($($reply:ty),+) => {
         $(impl Reply for $reply {
             fn region_error(&mut self) -> Option<errorpb::Error> {
-                self.region_error.take()
+                self.region_error.take().map(|error| *error)
             }
             fn error(&self) -> &str {
                 ""
@@ -93,7 +93,7 @@ fn passing(context: Option<Context>, later: &[u64]) -> Option<Context> {
 
 impl Reply for DeleteRangeResponse {
     fn region_error(&mut self) -> Option<errorpb::Error> {
-        self.region_error.take()
+        self.region_error.take().map(|error| *error)
     }
     fn error(&self) -> &str {
         &self.error
@@ -253,7 +253,7 @@ impl TxnClient {
             async move { stub.kv_commit(request).await }
         };
         let replies: Vec<CommitResponse> = self.raw.many(keys, Repeat::Same, |_| 0, call).await?;
-        Ok(replies.into_iter().find_map(|reply| reply.error))
+        Ok(replies.into_iter().find_map(|reply| reply.error).map(|error| *error))
     }
 
     /// Rolls keys back. Returns the first key error.
@@ -266,7 +266,7 @@ impl TxnClient {
             async move { stub.kv_batch_rollback(request).await }
         };
         let replies: Vec<BatchRollbackResponse> = self.raw.many(keys, Repeat::Same, |_| 0, call).await?;
-        Ok(replies.into_iter().find_map(|reply| reply.error))
+        Ok(replies.into_iter().find_map(|reply| reply.error).map(|error| *error))
     }
 
     pub(super) async fn status(&self, request: CheckTxnStatusRequest) -> Result<CheckTxnStatusResponse> {
@@ -322,7 +322,7 @@ impl TxnClient {
                 async move { stub.kv_scan_lock(request).await }
             };
             let (reply, region): (ScanLockResponse, _) = self.raw.above(key, call).await?;
-            Ok((each_lock(reply.locks), reply.error, region.end_key))
+            Ok((each_lock(reply.locks), reply.error.map(|error| *error), region.end_key))
         })
     }
 

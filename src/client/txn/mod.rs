@@ -264,7 +264,7 @@ impl Txn {
             let mut waiting = Waiting::reading(self);
             loop {
                 let reply = self.client.get(key, self.start, waiting.later()).await.map_err(aborted)?;
-                match reply.error {
+                match reply.error.map(|error| *error) {
                     None if reply.not_found => return Ok(None),
                     None => return Ok(Some(reply.value)),
                     Some(KeyError { locked: Some(lock), .. }) => waiting.behind(&[lock]).await?,

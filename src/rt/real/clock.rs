@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures::FutureExt as _;
+
 use crate::rt::clock::{Elapsed, Instant};
 
 /// A node's clock: a monotonic one for durations and leases, a wall clock for timestamps.
@@ -51,7 +53,12 @@ impl Clock {
     ///
     /// # Errors
     /// [`Elapsed`] when `duration` has passed.
-    pub async fn timeout<F: Future>(&self, duration: Duration, future: F) -> Result<F::Output, Elapsed> {
-        tokio::time::timeout(duration, future).await.map_err(|_| Elapsed)
+    pub fn timeout<F: Future>(
+        &self,
+        duration: Duration,
+        future: F,
+    ) -> impl Future<Output = Result<F::Output, Elapsed>> + use<F> {
+        // Not an async function, which would have space for `future` twice.
+        tokio::time::timeout(duration, future).map(|ended| ended.map_err(|_| Elapsed))
     }
 }

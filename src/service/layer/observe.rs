@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -101,7 +102,7 @@ impl Observer {
         &self,
         method: Method,
         subject: Subject,
-        work: impl Future<Output = Result<R, Status>>,
+        work: Pin<&mut impl Future<Output = Result<R, Status>>>,
     ) -> Result<R, Status> {
         let result = self
             .time(method, &subject, work, |result| match result {
@@ -124,6 +125,7 @@ impl Observer {
         work: impl Future<Output = Result<R, Status>>,
     ) -> Result<tonic::Response<R>, Status> {
         let subject = Subject { region: 0, key: Bytes::new() };
+        let work = pin!(work);
         let result =
             self.time(method, &subject, work, |result| result.as_ref().err().map(|s| (true, s.message()))).await;
         result.map(tonic::Response::new)
@@ -133,7 +135,7 @@ impl Observer {
         &self,
         method: Method,
         subject: &Subject,
-        work: impl Future<Output = T>,
+        work: Pin<&mut impl Future<Output = T>>,
         failure: impl Fn(&T) -> Option<(bool, &str)>,
     ) -> T {
         let begun = self.begin(method, subject);

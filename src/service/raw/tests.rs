@@ -307,7 +307,7 @@ fn scans_stay_in_their_region() {
     assert_eq!(bench.scan("b", "zz", 9, false), "b=2 c=3");
     assert_eq!(bench.scan("b", "", 9, false), "b=2 c=3");
     assert_eq!(bench.scan("d", "a", 9, true), "c=3 b=2");
-    let outside = |error: Option<errorpb::Error>| {
+    let outside = |error: Option<Box<errorpb::Error>>| {
         let error = error.expect("the start is in another region").key_not_in_region.unwrap();
         assert_eq!((error.region_id, &error.start_key[..], &error.end_key[..]), (REGION, &b"b"[..], &b"d"[..]));
         String::from_utf8(error.key.to_vec()).unwrap()
@@ -366,7 +366,7 @@ fn keys_of_other_regions_are_refused() {
     let bench = Bench::over("b", "d");
     bench.put("b", "2", 0);
     // For a write it is a region error, and nothing is done.
-    let refused = |error: Option<errorpb::Error>| error.unwrap().key_not_in_region.unwrap().key;
+    let refused = |error: Option<Box<errorpb::Error>>| error.unwrap().key_not_in_region.unwrap().key;
     let put = RawPutRequest { context: context(), key: bytes("a"), ..RawPutRequest::default() };
     assert_eq!(refused(now(bench.ask(put)).unwrap().region_error), "a");
     let keys = ["b", "a"].map(bytes).to_vec();
@@ -531,7 +531,7 @@ fn only_bytes_bound_a_request() {
     assert_eq!(now(bench.ask(request)).unwrap(), RawBatchDeleteResponse::default());
     // A write may be as large as an entry.
     let value = Bytes::from(vec![7; ENTRY_BYTES_MAX + 1]);
-    let too_large = |error: Option<errorpb::Error>| error.unwrap().raft_entry_too_large.unwrap().entry_size;
+    let too_large = |error: Option<Box<errorpb::Error>>| error.unwrap().raft_entry_too_large.unwrap().entry_size;
     let put = RawPutRequest { context: context(), key: bytes("k"), value: value.clone(), ..RawPutRequest::default() };
     assert!(too_large(now(bench.ask(put)).unwrap().region_error) > ENTRY_BYTES_MAX as u64);
     let half = value.slice(..value.len() / 2);

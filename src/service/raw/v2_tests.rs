@@ -129,7 +129,7 @@ fn boundaries_are_encoded() {
     let refused = bench.put("q").region_error.unwrap().key_not_in_region.unwrap();
     assert_eq!((refused.key, refused.end_key), (encode(&key("q")), encode(&key("p"))));
     let get = RawGetRequest { context: context(), key: key("q"), ..RawGetRequest::default() };
-    let refused = |error: Option<errorpb::Error>| error.unwrap().key_not_in_region.unwrap().key;
+    let refused = |error: Option<Box<errorpb::Error>>| error.unwrap().key_not_in_region.unwrap().key;
     assert_eq!(refused(bench.ask(get).region_error), encode(&key("q")));
     let get = RawBatchGetRequest { context: context(), keys: vec![key("a"), key("q")], ..Default::default() };
     assert_eq!(refused(bench.ask(get).region_error), encode(&key("q")));

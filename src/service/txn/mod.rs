@@ -44,12 +44,12 @@ impl<K: Kv> TxnService<K> {
     }
 
     /// Returns the pairs and the error of a reply. Older clients look for the error in the first pair.
-    fn pairs(&self, found: Reads) -> Result<(Vec<KvPair>, Option<KeyError>)> {
+    fn pairs(&self, found: Reads) -> Result<(Vec<KvPair>, Option<Box<KeyError>>)> {
         match found {
             Ok(pairs) => Ok((self.counted(pairs)?, None)),
             Err(error) => {
-                let pair = KvPair { error: Some(Box::new(error.clone())), ..KvPair::default() };
-                Ok((vec![pair], Some(error)))
+                let error = Some(Box::new(error));
+                Ok((vec![KvPair { error: error.clone(), ..KvPair::default() }], error))
             }
         }
     }
@@ -57,9 +57,9 @@ impl<K: Kv> TxnService<K> {
 
 /// Returns the region error of a request that may have committed its transaction: its client must ask before it tells
 /// anybody.
-fn undetermined(message: String) -> Option<errorpb::Error> {
+fn undetermined(message: String) -> Option<Box<errorpb::Error>> {
     let undetermined_result = Some(errorpb::UndeterminedResult { message: message.clone() });
-    Some(errorpb::Error { message, undetermined_result, ..errorpb::Error::default() })
+    Some(errorpb::Error { message, undetermined_result, ..errorpb::Error::default() }.into())
 }
 
 impl<K: Kv> Handler<GetRequest> for TxnService<K> {
@@ -120,7 +120,7 @@ impl<K: Kv> Handler<ScanLockRequest> for TxnService<K> {
     async fn handle(&self, context: &Context, request: ScanLockRequest) -> Result<ScanLockResponse> {
         Ok(match self.txn.scan_locks(context, request).await? {
             Ok(locks) => ScanLockResponse { locks, ..ScanLockResponse::default() },
-            Err(error) => ScanLockResponse { error: Some(error), ..ScanLockResponse::default() },
+            Err(error) => ScanLockResponse { error: Some(error.into()), ..ScanLockResponse::default() },
         })
     }
 }

@@ -4,7 +4,8 @@ use crate::codec::lock::{Lock, Shared};
 use crate::engine::{Cf, Visit};
 use crate::mvcc::{Fate, Reader};
 use crate::proto::kvrpcpb::{
-    CheckSecondaryLocksRequest, CheckSecondaryLocksResponse, LockInfo, TxnHeartBeatRequest, TxnHeartBeatResponse,
+    CheckSecondaryLocksRequest, CheckSecondaryLocksResponse, KeyError, LockInfo, TxnHeartBeatRequest,
+    TxnHeartBeatResponse,
 };
 use crate::types::{Result, Timestamp};
 
@@ -17,8 +18,9 @@ use super::{Decided, Key, Writes, keys, not_twice};
 /// The engine's.
 pub fn heartbeat(reader: &Reader<'_>, request: &TxnHeartBeatRequest) -> Result<Decided<TxnHeartBeatResponse>> {
     let (key, start) = (Key::new(request.primary_lock.clone()), Timestamp(request.start_version));
-    let fails =
-        |error| Ok(Decided::reply(TxnHeartBeatResponse { error: Some(error), ..TxnHeartBeatResponse::default() }));
+    let fails = |error: KeyError| {
+        Ok(Decided::reply(TxnHeartBeatResponse { error: Some(error.into()), ..TxnHeartBeatResponse::default() }))
+    };
     let Some(mut lock) = reader.lock_of(&key.encoded, start)?.filter(|lock| lock.start == start) else {
         return fails(error::txn_not_found(start, &key.plain));
     };
@@ -46,7 +48,7 @@ pub fn secondaries(
     let start = Timestamp(request.start_version);
     let mut reply = CheckSecondaryLocksResponse::default();
     if let Err(error) = not_twice(request.keys.iter()) {
-        reply.error = Some(error);
+        reply.error = Some(error.into());
         return Ok(Decided::reply(reply));
     }
     let mut writes = Writes::default();
@@ -66,7 +68,7 @@ pub fn secondaries(
             Fate::Committed(commit, _) => reply.commit_ts = commit.0,
             Fate::RolledBack => {}
             Fate::Forgotten => {
-                reply.error = Some(error::forgotten(start));
+                reply.error = Some(error::forgotten(start).into());
                 return Ok(Decided::reply(CheckSecondaryLocksResponse { locks: Vec::new(), ..reply }));
             }
             Fate::Unknown(_) if crate::mutant!("txn.secondary-leaves-nothing") => {}

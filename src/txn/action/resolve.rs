@@ -24,7 +24,7 @@ pub fn fates(request: &ResolveLockRequest) -> Fates {
 /// Returns the error of a fate that cannot be.
 pub fn impossible(fates: &Fates) -> Option<ResolveLockResponse> {
     let (start, commit) = fates.iter().find(|(start, commit)| commit.0 != 0 && commit <= start)?;
-    Some(ResolveLockResponse { error: Some(error::invalid_commit_ts(*start, *commit)), ..Default::default() })
+    Some(ResolveLockResponse { error: Some(error::invalid_commit_ts(*start, *commit).into()), ..Default::default() })
 }
 
 /// Decides the end of locks. With `listed`, `found` are the keys of the request: one that has no lock must have been
@@ -41,7 +41,7 @@ pub fn decide(reader: &Reader<'_>, fates: &Fates, found: &[Key], listed: bool) -
             one(reader, fates, key, &mut writes)
         })?;
         if let Err(error) = done {
-            return Ok(Decided::reply(ResolveLockResponse { error: Some(error), ..Default::default() }));
+            return Ok(Decided::reply(ResolveLockResponse { error: Some(error.into()), ..Default::default() }));
         }
     }
     Ok(Decided { writes, reply: ResolveLockResponse::default() })

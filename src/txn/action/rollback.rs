@@ -3,7 +3,7 @@
 use crate::codec::lock::Lock;
 use crate::mvcc::{Fate, Reader};
 use crate::proto::kvrpcpb::{
-    BatchRollbackRequest, BatchRollbackResponse, CleanupRequest, CleanupResponse, PessimisticRollbackRequest,
+    BatchRollbackRequest, BatchRollbackResponse, CleanupRequest, CleanupResponse, KeyError, PessimisticRollbackRequest,
     PessimisticRollbackResponse,
 };
 use crate::types::{Result, Timestamp};
@@ -16,8 +16,9 @@ use super::{Decided, Key, Writes, keys, not_twice};
 /// # Errors
 /// The engine's.
 pub fn batch(reader: &Reader<'_>, request: &BatchRollbackRequest) -> Result<Decided<BatchRollbackResponse>> {
-    let fails =
-        |error| Ok(Decided::reply(BatchRollbackResponse { error: Some(error), ..BatchRollbackResponse::default() }));
+    let fails = |error: KeyError| {
+        Ok(Decided::reply(BatchRollbackResponse { error: Some(error.into()), ..BatchRollbackResponse::default() }))
+    };
     if let Err(error) = not_twice(request.keys.iter()) {
         return fails(error);
     }
@@ -79,7 +80,7 @@ pub fn cleanup(reader: &Reader<'_>, request: &CleanupRequest) -> Result<Decided<
                 reply.commit_version = commit.0;
             } else if lock.is_async() || (now.0 != 0 && !lock.has_expired(now)) {
                 // An async commit may have taken place: its other keys decide.
-                reply.error = Some(error::locked(&key.plain, &lock));
+                reply.error = Some(error::locked(&key.plain, &lock).into());
             } else {
                 end_lock(reader, &key, &lock, false, &mut writes)?;
             }
@@ -87,7 +88,7 @@ pub fn cleanup(reader: &Reader<'_>, request: &CleanupRequest) -> Result<Decided<
         foreign => match reader.fate(&key.encoded, start)? {
             Fate::Committed(commit, _) => reply.commit_version = commit.0,
             Fate::RolledBack => {}
-            Fate::Forgotten => reply.error = Some(error::forgotten(start)),
+            Fate::Forgotten => reply.error = Some(error::forgotten(start).into()),
             Fate::Unknown(_) => writes.rollback(reader, &key, start, (false, true), foreign)?,
         },
     }

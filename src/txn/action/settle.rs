@@ -15,7 +15,8 @@ use super::{Decided, Key, Writes, keys, not_twice};
 /// The engine's.
 pub fn decide(reader: &Reader<'_>, request: &CommitRequest) -> Result<Decided<CommitResponse>> {
     let (start, commit) = (Timestamp(request.start_version), Timestamp(request.commit_version));
-    let fails = |error| Ok(Decided::reply(CommitResponse { error: Some(error), ..CommitResponse::default() }));
+    let fails =
+        |error: KeyError| Ok(Decided::reply(CommitResponse { error: Some(error.into()), ..CommitResponse::default() }));
     if let Err(error) = check_form(start, commit, request) {
         return fails(error);
     }

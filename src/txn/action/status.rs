@@ -18,7 +18,7 @@ pub fn decide(reader: &Reader<'_>, request: &CheckTxnStatusRequest) -> Result<De
     let reply = match reader.lock_of(&key.encoded, start)? {
         // The primary key is not locked in shared mode.
         Some(lock) if lock.start == start && lock.is_shared() => {
-            let error = Some(error::primary_mismatch(&key.plain, &lock));
+            let error = Some(error::primary_mismatch(&key.plain, &lock).into());
             CheckTxnStatusResponse { error, ..CheckTxnStatusResponse::default() }
         }
         Some(lock) if lock.start == start => locked(reader, request, &key, lock, &mut writes)?,
@@ -53,7 +53,7 @@ fn locked(
     let other_primary = lock.primary != key.plain && !crate::mutant!("txn.status-no-primary-check");
     if request.verify_is_primary && other_primary {
         if resolving || !lock.is_pessimistic() {
-            let error = Some(error::primary_mismatch(&key.plain, &lock));
+            let error = Some(error::primary_mismatch(&key.plain, &lock).into());
             return Ok(CheckTxnStatusResponse { error, ..CheckTxnStatusResponse::default() });
         }
         // The transaction has chosen another primary key since: this lock decides nothing.
@@ -118,10 +118,10 @@ fn unlocked(
         }
         Fate::RolledBack => ended(Action::NoAction),
         Fate::Forgotten => {
-            CheckTxnStatusResponse { error: Some(error::forgotten(start)), ..CheckTxnStatusResponse::default() }
+            CheckTxnStatusResponse { error: Some(error::forgotten(start).into()), ..CheckTxnStatusResponse::default() }
         }
         Fate::Unknown(_) if !request.rollback_if_not_exist => {
-            let error = Some(error::txn_not_found(start, &key.plain));
+            let error = Some(error::txn_not_found(start, &key.plain).into());
             CheckTxnStatusResponse { error, ..CheckTxnStatusResponse::default() }
         }
         Fate::Unknown(_) if request.resolving_pessimistic_lock => ended(Action::LockNotExistDoNothing),

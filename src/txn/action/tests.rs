@@ -496,7 +496,7 @@ impl World {
     fn end(&self, words: &Words<'_>) -> String {
         let reader = self.reader();
         let start_version = time(words.words[1]);
-        let said = |error: Option<KeyError>, ok: String| error.map_or(ok, |error| error_text(&error));
+        let said = |error: Option<Box<KeyError>>, ok: String| error.map_or(ok, |error| error_text(&error));
         match words.words[0] {
             "commit" => {
                 let commit_version = time(words.words[2]);

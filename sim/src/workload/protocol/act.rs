@@ -265,7 +265,7 @@ impl Worker {
         let request =
             CommitRequest { start_version: entry.start, keys, commit_version: at, ..CommitRequest::default() };
         let reply = send!(place, self.sender, Worker::wait_ns(rng), kv_commit, request)?;
-        self.no_trace(&entry, at, reply.error.as_ref());
+        self.no_trace(&entry, at, reply.error.as_deref());
         Some(())
     }
 
@@ -373,7 +373,7 @@ impl Worker {
         let place = self.sender.place(key)?;
         let reply = send!(place, self.sender, Worker::wait_ns(rng), kv_resolve_lock, request)?;
         if commit_version != 0 {
-            self.no_trace(&entry, commit_version, reply.error.as_ref());
+            self.no_trace(&entry, commit_version, reply.error.as_deref());
         }
         Some(())
     }

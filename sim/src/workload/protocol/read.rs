@@ -112,7 +112,7 @@ impl Worker {
         let request = GetRequest { context, key: key.clone(), version, ..GetRequest::default() };
         let reply = send!(place, self.sender, PATIENCE_NS, kv_get, request)?;
         Some(match reply.error {
-            Some(error) => Err(vec![error]),
+            Some(error) => Err(vec![*error]),
             None => Ok(vec![(key.clone(), (!reply.not_found).then_some(reply.value))]),
         })
     }
@@ -123,7 +123,7 @@ impl Worker {
         let request = BatchGetRequest { context, keys: keys.clone(), version, ..BatchGetRequest::default() };
         let reply = send!(place, self.sender, PATIENCE_NS, kv_batch_get, request)?;
         if let Some(error) = reply.error {
-            return Some(Err(vec![error]));
+            return Some(Err(vec![*error]));
         }
         Some(self.found(keys, reply.pairs))
     }
@@ -142,7 +142,7 @@ impl Worker {
             ScanRequest { context, start_key, end_key, limit: 10_000, version, reverse, ..ScanRequest::default() };
         let reply = send!(place, self.sender, PATIENCE_NS, kv_scan, request)?;
         if let Some(error) = reply.error {
-            return Some(Err(vec![error]));
+            return Some(Err(vec![*error]));
         }
         Some(self.found(keys, reply.pairs))
     }

@@ -137,7 +137,7 @@ pub enum Answer {
     Bad(String),
 }
 
-fn judge(region_error: Option<errorpb::Error>, error: &str, pairs: u64) -> Answer {
+fn judge(region_error: Option<Box<errorpb::Error>>, error: &str, pairs: u64) -> Answer {
     match region_error {
         Some(error) => Answer::Bad(error.message),
         None if !error.is_empty() => Answer::Bad(error.to_owned()),
