@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use crate::codec::lock::Lock;
 use crate::proto::deadlock::WaitForEntry;
 use crate::proto::kvrpcpb::{Deadlock, KeyError};
 use crate::types::Timestamp;
@@ -104,10 +103,10 @@ pub(super) fn entry(waiter: Timestamp, holder: Timestamp, key: &Bytes, tag: &Byt
     }
 }
 
-/// Returns the error of a wait for `lock` that is part of a circle over several stores. Its own edge is last.
-pub(super) fn over_stores(key: &Bytes, lock: &Lock, chain: Vec<WaitForEntry>) -> KeyError {
+/// Returns the error of a wait for the transaction `holder` that is part of a circle over several stores. Its own edge is last.
+pub(super) fn over_stores(key: &Bytes, holder: Timestamp, chain: Vec<WaitForEntry>) -> KeyError {
     error(Deadlock {
-        lock_ts: lock.start.0,
+        lock_ts: holder.0,
         lock_key: key.clone(),
         deadlock_key_hash: chain.first().map_or(0, |first| first.key_hash),
         wait_chain: chain,

@@ -22,7 +22,7 @@ use crate::proto::deadlock::WaitForEntry;
 use crate::proto::kvrpcpb::{
     BatchRollbackRequest, BatchRollbackResponse, CheckSecondaryLocksRequest, CheckSecondaryLocksResponse,
     CheckTxnStatusRequest, CheckTxnStatusResponse, CleanupRequest, CleanupResponse, CommitRequest, CommitResponse,
-    Context, FlushRequest, FlushResponse, Op, PessimisticLockRequest, PessimisticLockResponse,
+    Context, FlushRequest, FlushResponse, KeyError, Op, PessimisticLockRequest, PessimisticLockResponse,
     PessimisticRollbackRequest, PessimisticRollbackResponse, PrewriteRequest, PrewriteResponse, ResolveLockRequest,
     ResolveLockResponse, TxnHeartBeatRequest, TxnHeartBeatResponse,
 };
@@ -39,7 +39,7 @@ use super::latches::{Held, Latches};
 use super::memory::Memory;
 use super::others::Others;
 use super::parked::{Parked, Reported};
-use super::waiting::{Baton, Waiter, Waiting};
+use super::waiting::{Baton, Told, Waiter, Waiting};
 
 /// What operators decide.
 #[derive(Clone, Copy, Debug)]
@@ -643,6 +643,7 @@ impl<K: Kv> Txn<K> {
         let mut timer = pin!(self.kv.sleep(wait));
         let mut baton: Option<Baton> = None;
         let mut waited: Option<Waited> = None;
+        let mut is_over = wait.is_zero() || request.wait_timeout < 0;
         loop {
             let latches = self.latch(&keys).await;
             let seen = route.read().await?;
@@ -654,7 +655,7 @@ impl<K: Kv> Txn<K> {
                     let has_locked = !decided.writes.is_empty();
                     self.write(&route, &progress, decided.writes, seen.fence).await?;
                     match baton {
-                        Some(baton) if has_locked && !shares => baton.keep(),
+                        Some(baton) if has_locked && !shares => baton.keep(vec![Timestamp(request.start_version)]),
                         Some(baton) if !shares && !lock_keys::is_forced(request) => self.pass_on_later(baton),
                         _ => {}
                     }
@@ -667,33 +668,41 @@ impl<K: Kv> Txn<K> {
                     (key, lock)
                 }
             };
+            let mut holders: Vec<Timestamp> = lock.each().into_iter().map(|lock| lock.start).collect();
             if let Some(baton) = baton.take() {
-                baton.keep();
+                baton.keep(holders.clone());
             }
-            let refused = lock_keys::refused(request, error::locked(&key.plain, &lock));
-            if wait.is_zero() || request.wait_timeout < 0 {
-                return Ok(refused);
+            if is_over {
+                return Ok(lock_keys::refused(request, error::locked(&key.plain, &lock)));
             }
-            let mut place = match self.queue(request, tag, &key, &lock)? {
-                Ok(place) => place,
-                Err(deadlock) => return Ok(lock_keys::refused(request, deadlock)),
-            };
+            let mut place = Place::new(self.shared.waiting.join(&key.encoded, Timestamp(request.start_version))?);
             drop(latches);
             crate::reach!("txn.waits-for-a-lock");
-            waited = Some((key.clone(), lock.start));
-            let woken = {
+            while baton.is_none() && !is_over {
+                if let Err(deadlock) = self.follow(&mut place, (request, tag), &key, &holders) {
+                    return Ok(lock_keys::refused(request, deadlock));
+                }
                 let Place { waiter, reported, .. } = &mut place;
-                let (turn, circle) = (pin!(waiter.turn()), pin!(circle(reported)));
-                match select(select(turn, circle), timer.as_mut()).await {
-                    Either::Left((Either::Left((baton, _)), _)) => baton,
+                let (told, circle) = (pin!(waiter.told()), pin!(circle(reported)));
+                match select(select(told, circle), timer.as_mut()).await {
+                    Either::Left((Either::Left((Told::Turn(woken), _)), _)) => baton = Some(woken),
+                    Either::Left((Either::Left((Told::Taken(others), _)), _)) => {
+                        crate::reach!("txn.another-takes-the-lock");
+                        holders = others;
+                    }
                     Either::Left((Either::Right((chain, _)), _)) => {
                         self.shared.deadlocks.fetch_add(1, Ordering::Relaxed);
-                        return Ok(lock_keys::refused(request, deadlock::over_stores(&key.plain, &lock, chain)));
+                        let deadlock = deadlock::over_stores(&key.plain, holders[0], chain);
+                        return Ok(lock_keys::refused(request, deadlock));
                     }
-                    Either::Right(_) => return Ok(refused),
+                    // The time is over: who has the key by now?
+                    Either::Right(_) if crate::mutant!("txn.wait-ends-without-a-look") => {
+                        return Ok(lock_keys::refused(request, error::locked(&key.plain, &lock)));
+                    }
+                    Either::Right(_) => is_over = true,
                 }
-            };
-            baton = woken;
+            }
+            waited = baton.is_some().then(|| (key.clone(), holders[0]));
         }
     }
 
@@ -706,30 +715,32 @@ impl<K: Kv> Txn<K> {
         });
     }
 
-    /// Joins the queue of a locked key, unless the transaction that has locked it waits for this one.
-    fn queue(
+    /// Lets a waiter wait for these transactions, and for no others.
+    ///
+    /// # Errors
+    /// The deadlock, if one of them waits for this one.
+    fn follow(
         &self,
-        request: &PessimisticLockRequest,
-        tag: &bytes::Bytes,
+        place: &mut Place,
+        (request, tag): (&PessimisticLockRequest, &bytes::Bytes),
         key: &Key,
-        lock: &Lock,
-    ) -> Result<Result<Place, crate::proto::kvrpcpb::KeyError>> {
+        holders: &[Timestamp],
+    ) -> std::result::Result<(), KeyError> {
         let start = Timestamp(request.start_version);
+        (place.edges, place.reported) = (Vec::new(), Vec::new());
         // A transaction that holds nothing yet cannot be part of a circle.
-        let holders = if request.is_first_lock { Vec::new() } else { lock.each() };
-        let (mut edges, mut reported) = (Vec::new(), Vec::new());
-        for holder in holders.into_iter().map(|lock| lock.start).filter(|holder| *holder != start) {
+        let holders = if request.is_first_lock { &[] } else { holders };
+        for holder in holders.iter().copied().filter(|holder| *holder != start) {
             let added = self.shared.graph.lock().expect("no holder panics").wait(start, holder, &key.plain, tag);
             if let Err(told) = added {
                 self.shared.deadlocks.fetch_add(1, Ordering::Relaxed);
-                return Ok(Err(deadlock::error(told)));
+                return Err(deadlock::error(told));
             }
-            edges.push(Edge { shared: self.shared.clone(), edge: (start, holder, key.plain.clone()) });
+            place.edges.push(Edge { shared: self.shared.clone(), edge: (start, holder, key.plain.clone()) });
             let entry = deadlock::entry(start, holder, &key.plain, tag);
-            reported.push(self.shared.parked.add(entry, self.kv.now()));
+            place.reported.push(self.shared.parked.add(entry, self.kv.now()));
         }
-        let waiter = self.shared.waiting.join(&key.encoded, start)?;
-        Ok(Ok(Place { waiter, reported, _edges: edges }))
+        Ok(())
     }
 }
 
@@ -761,7 +772,13 @@ async fn circle(reported: &mut [Reported]) -> Vec<WaitForEntry> {
 struct Place {
     waiter: Waiter,
     reported: Vec<Reported>,
-    _edges: Vec<Edge>,
+    edges: Vec<Edge>,
+}
+
+impl Place {
+    fn new(waiter: Waiter) -> Place {
+        Place { waiter, reported: Vec::new(), edges: Vec::new() }
+    }
 }
 
 struct Edge {

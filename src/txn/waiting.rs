@@ -1,11 +1,13 @@
 //! Transactions that wait for a key to be released, the oldest first.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use futures::future::{Either, select};
 
-use crate::rt::sync::oneshot;
+use crate::rt::sync::{oneshot, watch};
 use crate::types::limits::TXN_WAITERS_MAX;
 use crate::types::{Error, Result, Timestamp};
 
@@ -15,10 +17,18 @@ pub(super) struct Waiting(Arc<Mutex<Table>>);
 
 #[derive(Debug, Default)]
 struct Table {
-    /// By key, then by age.
-    keys: BTreeMap<Bytes, BTreeMap<(Timestamp, u64), oneshot::Sender<Baton>>>,
+    keys: BTreeMap<Bytes, Queue>,
     count: usize,
     next: u64,
+}
+
+/// Those who wait for one key.
+#[derive(Debug, Default)]
+struct Queue {
+    /// By age.
+    waiters: BTreeMap<(Timestamp, u64), oneshot::Sender<Baton>>,
+    /// The start timestamps of the transactions that have locked the key since somebody began to wait.
+    holders: watch::Sender<Vec<Timestamp>>,
 }
 
 /// A place in the queue of a key. Dropping it leaves the queue.
@@ -28,6 +38,16 @@ pub(super) struct Waiter {
     key: Bytes,
     place: (Timestamp, u64),
     woken: oneshot::Receiver<Baton>,
+    holders: watch::Receiver<Vec<Timestamp>>,
+}
+
+/// What a waiter is told.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// The key was released, and it is this waiter's turn.
+    Turn(Baton),
+    /// The key was released, and now these transactions have locked it, which are known by their start timestamps.
+    Taken(Vec<Timestamp>),
 }
 
 /// The right to try a released key. Whoever does not take its lock passes it on to the next waiter, by dropping it.
@@ -51,8 +71,10 @@ impl Waiting {
         table.next += 1;
         let place = (start, table.next);
         let (sender, woken) = oneshot::channel();
-        table.keys.entry(key.clone()).or_default().insert(place, sender);
-        Ok(Waiter { waiting: self.clone(), key: key.clone(), place, woken })
+        let queue = table.keys.entry(key.clone()).or_default();
+        queue.waiters.insert(place, sender);
+        let holders = queue.holders.subscribe();
+        Ok(Waiter { waiting: self.clone(), key: key.clone(), place, woken, holders })
     }
 
     /// Wakes the oldest transaction that waits for a key (encoded), which nobody locks any more.
@@ -63,8 +85,8 @@ impl Waiting {
         let first = {
             let mut table = self.0.lock().expect("no holder panics");
             let Some(queue) = table.keys.get_mut(key) else { return };
-            let first = queue.pop_first();
-            if queue.is_empty() {
+            let first = queue.waiters.pop_first();
+            if queue.waiters.is_empty() {
                 table.keys.remove(key);
             }
             table.count -= usize::from(first.is_some());
@@ -84,9 +106,21 @@ impl Waiting {
 }
 
 impl Waiter {
-    /// Completes when the key was released and it is this waiter's turn.
-    pub(super) async fn turn(&mut self) -> Option<Baton> {
-        (&mut self.woken).await.ok()
+    /// Completes when the key was released: with this waiter's turn, or with those who have locked it instead.
+    pub(super) async fn told(&mut self) -> Told {
+        let told = {
+            let (turn, taken) = (pin!(&mut self.woken), pin!(self.holders.changed()));
+            match select(turn, taken).await {
+                Either::Left((turn, _)) => turn.ok(),
+                Either::Right((Ok(()), _)) => None,
+                // The queue has ended, with the turn of its last waiter.
+                Either::Right((Err(_), turn)) => turn.await.ok(),
+            }
+        };
+        match told {
+            Some(baton) => Told::Turn(baton),
+            None => Told::Taken(self.holders.borrow_and_update().clone()),
+        }
     }
 }
 
@@ -94,8 +128,8 @@ impl Drop for Waiter {
     fn drop(&mut self) {
         let mut table = self.waiting.0.lock().expect("no holder panics");
         if let Some(queue) = table.keys.get_mut(&self.key) {
-            let was = queue.remove(&self.place).is_some();
-            if queue.is_empty() {
+            let was = queue.waiters.remove(&self.place).is_some();
+            if queue.waiters.is_empty() {
                 table.keys.remove(&self.key);
             }
             table.count -= usize::from(was);
@@ -108,9 +142,14 @@ impl Drop for Waiter {
 }
 
 impl Baton {
-    /// Keeps the baton: the key is locked again, and its next release wakes the next waiter.
-    pub(super) fn keep(mut self) {
-        self.key = Bytes::new();
+    /// Keeps the baton: the key is locked again, by these transactions, and its next release wakes the next waiter. The
+    /// others who wait are told.
+    pub(super) fn keep(mut self, holders: Vec<Timestamp>) {
+        let key = std::mem::take(&mut self.key);
+        let table = self.waiting.0.lock().expect("no holder panics");
+        if let Some(queue) = table.keys.get(&key).filter(|_| !crate::mutant!("txn.waiters-keep-their-holder")) {
+            queue.holders.send_replace(holders);
+        }
     }
 }
 
@@ -130,7 +169,17 @@ mod tests {
     use super::*;
 
     fn turn(waiter: &mut Waiter) -> Option<Baton> {
-        waiter.turn().now_or_never().flatten()
+        match waiter.told().now_or_never() {
+            Some(Told::Turn(baton)) => Some(baton),
+            _ => None,
+        }
+    }
+
+    fn taken(waiter: &mut Waiter) -> Option<Vec<Timestamp>> {
+        match waiter.told().now_or_never() {
+            Some(Told::Taken(holders)) => Some(holders),
+            _ => None,
+        }
     }
 
     #[test]
@@ -146,9 +195,26 @@ mod tests {
         let baton = turn(&mut young).expect("it was passed on");
         assert_eq!(waiting.count(), 0);
         let mut late = waiting.join(&key, Timestamp(1)).unwrap();
-        baton.keep();
+        baton.keep(vec![Timestamp(9)]);
+        assert_eq!(taken(&mut late), Some(vec![Timestamp(9)]));
         assert!(turn(&mut late).is_none(), "the key is locked again");
         drop(late);
         assert!(waiting.0.lock().unwrap().keys.is_empty());
+    }
+
+    #[test]
+    fn those_who_wait_are_told_of_each_new_holder() {
+        let (waiting, key) = (Waiting::default(), Bytes::from_static(b"k"));
+        let [mut first, mut second, mut third] = [3, 5, 7].map(|start| waiting.join(&key, Timestamp(start)).unwrap());
+        for (waiter, holder) in [(&mut first, 3), (&mut second, 5)] {
+            waiting.wake(&key);
+            turn(waiter).expect("its turn").keep(vec![Timestamp(holder)]);
+            assert_eq!(taken(&mut third), Some(vec![Timestamp(holder)]));
+            assert_eq!(taken(&mut third), None);
+        }
+        waiting.wake(&key);
+        let baton = turn(&mut third).expect("its turn");
+        baton.keep(vec![Timestamp(7)]);
+        assert!(waiting.join(&key, Timestamp(9)).is_ok_and(|mut late| taken(&mut late).is_none()));
     }
 }

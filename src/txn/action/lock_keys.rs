@@ -49,27 +49,27 @@ pub fn reads_at(request: &PessimisticLockRequest) -> Option<Timestamp> {
 /// Returns the reply to a request that cannot get its locks.
 pub fn refused(request: &PessimisticLockRequest, error: KeyError) -> PessimisticLockResponse {
     let mut reply = PessimisticLockResponse::default();
-    if is_forced(request) && error.locked.is_some() {
+    if is_forced(request) && (error.locked.is_some() || error.deadlock.is_some()) {
         reply.results = vec![PessimisticLockKeyResult { r#type: Kind::LockResultFailed as i32, ..Default::default() }];
     }
     reply.errors = vec![error];
     reply
 }
 
-/// A lock that was in a request's way: the key, and when its transaction began.
+/// A lock that was in a request's way until it was released: the key, and when its transaction began.
 pub type Waited = (Key, Timestamp);
 
-/// Decides a request that may have waited. One that would get its locks after that is told so by a conflict with the
-/// transaction that it waited for, and asks again at a new timestamp, as TiKV's clients expect; one that takes its lock
-/// over newer versions gets it.
+/// Decides a request that may have waited. After that it is answered by a conflict with the transaction that it waited
+/// for, even if another one has its keys now, and asks again at a new timestamp, as TiKV's clients expect; one that takes
+/// its lock over newer versions gets it, or waits again.
 ///
 /// # Errors
 /// As [`decide`].
 pub fn decide_after(reader: &Reader<'_>, request: &PessimisticLockRequest, waited: Option<&Waited>) -> Result<Locking> {
     let locking = decide(reader, request)?;
     let Some((key, other)) = waited.filter(|_| !is_forced(request)) else { return Ok(locking) };
-    let Locking::Done(decided) = &locking else { return Ok(locking) };
-    if !decided.reply.errors.is_empty() || crate::mutant!("txn.wait-ends-with-the-lock") {
+    let fails = matches!(&locking, Locking::Done(decided) if !decided.reply.errors.is_empty());
+    if fails || crate::mutant!("txn.wait-ends-with-the-lock") {
         return Ok(locking);
     }
     let commit = match reader.fate(&key.encoded, *other)? {

@@ -60,6 +60,7 @@ impl Run {
             self.deadlock(admin).await?;
             self.wakes(admin).await?;
             self.circle_on_one_store(admin).await?;
+            self.circle_behind_a_new_holder(admin).await?;
             self.keeps_its_locks(admin).await?;
             self.shares_a_key(admin).await?;
             self.end_locks(&client).await?;

@@ -10,7 +10,7 @@ use armilla::codec::keyspace::Mode;
 use armilla::codec::txn_key;
 use armilla::types::region;
 use bytes::Bytes;
-use futures::future::{Either, select};
+use futures::future::{Either, join, select};
 
 use super::{Run, SECOND, Verdict};
 use crate::oracle::{Violation, liveness};
@@ -191,11 +191,7 @@ impl Run {
         let [here, there] = ["~1", "~2"].map(|suffix| Bytes::from([&first[..], suffix.as_bytes()].concat()));
         let until = self.until();
         loop {
-            let regions = self.monitor.with(|observed| observed.ranges.regions());
-            let space = self.plan.space();
-            let encoded = |key: &Bytes| txn_key::encode(&space.wire(Mode::Txn, key));
-            let holds = |key: &Bytes| regions.iter().find(|region| region::holds(region, &encoded(key)));
-            if holds(&here).map(|region| region.id) != holds(&there).map(|region| region.id) {
+            if !self.are_together(&here, &there) {
                 return Ok(());
             }
             let (one, other) = (client.begin(locking()).await, client.begin(locking()).await);
@@ -220,6 +216,72 @@ impl Run {
                 return Ok(());
             }
             self.in_time(until, "the transaction that closes a circle of waits on one store is not told")?;
+            self.guard(self.now() + SECOND / 5).await?;
+        }
+    }
+
+    /// Returns whether two keys are in one region.
+    fn are_together(&self, one: &Bytes, other: &Bytes) -> bool {
+        let regions = self.monitor.with(|observed| observed.ranges.regions());
+        let space = self.plan.space();
+        let region_of = |key: &Bytes| {
+            let encoded = txn_key::encode(&space.wire(Mode::Txn, key));
+            regions.iter().find(|region| region::holds(region, &encoded)).map(|region| region.id)
+        };
+        region_of(one) == region_of(other)
+    }
+
+    /// Lets two transactions wait for a third one's lock. When the first of them has got it, it asks for a lock of the
+    /// second: that closes a circle, of which one of the two is told at once.
+    pub(super) async fn circle_behind_a_new_holder(&mut self, admin: &Client) -> Verdict {
+        let client = patient(admin);
+        let Some(first) = txn::all_keys(&self.plan).into_iter().next() else { return Ok(()) };
+        let [here, there] = ["~9", "~91"].map(|suffix| Bytes::from([&first[..], suffix.as_bytes()].concat()));
+        let until = self.until();
+        loop {
+            if !self.are_together(&here, &there) {
+                return Ok(());
+            }
+            let mut all = Vec::new();
+            for _ in 0..3 {
+                all.extend(client.begin(locking()).await.ok());
+            }
+            let mut told = false;
+            if let Ok([mut holder, mut one, mut other]) = <[_; 3]>::try_from(all) {
+                let held = (holder.lock(&here, false).await, other.lock(&there, false).await);
+                if let (Ok(_), Ok(_)) = held {
+                    let world = self.world.clone();
+                    let releases = async {
+                        world.sleep_ns(2 * ARRIVES_NS).await;
+                        holder.rollback().await;
+                    };
+                    let closes = pin!(async {
+                        let ((), taken) = join(releases, one.lock(&here, true)).await;
+                        if taken.is_err() {
+                            return false;
+                        }
+                        let timer = pin!(world.sleep_ns(WOKEN_NS));
+                        match select(one.lock(&there, false), timer).await {
+                            Either::Left((Err(Failed::Aborted(abort)), _)) => abort.why == Why::Deadlock,
+                            _ => false,
+                        }
+                    });
+                    let waits = pin!(async {
+                        world.sleep_ns(ARRIVES_NS).await;
+                        other.lock(&here, true).await
+                    });
+                    told = match select(waits, closes).await {
+                        Either::Right((told, _)) => told,
+                        Either::Left(_) => false,
+                    };
+                }
+                one.rollback().await;
+                other.rollback().await;
+            }
+            if told {
+                return Ok(());
+            }
+            self.in_time(until, "a transaction that waits behind a new holder of a key is not part of circles")?;
             self.guard(self.now() + SECOND / 5).await?;
         }
     }

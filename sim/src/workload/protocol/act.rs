@@ -90,8 +90,14 @@ impl Worker {
         self.commit_primary(number, rng).await
     }
 
-    /// Locks a key of a pessimistic transaction, perhaps in shared mode.
+    /// Locks a key of a pessimistic transaction, perhaps in shared mode. It may wait for others.
     async fn lock(&self, number: usize, rng: &mut Rng) -> Option<()> {
+        let wait_ms = if rng.chance(0.5) { rng.between(20, 300) as i64 } else { -1 };
+        self.lock_within(number, wait_ms, rng).await
+    }
+
+    /// Locks a key of a pessimistic transaction, and waits for others for at most `wait_ms`; -1: not at all.
+    pub(super) async fn lock_within(&self, number: usize, wait_ms: i64, rng: &mut Rng) -> Option<()> {
         let entry = self.entry(number);
         let locks = entry.locks?;
         let (op, key) = match &entry.shared {
@@ -107,7 +113,7 @@ impl Worker {
             lock_ttl: entry.ttl_ms,
             for_update_ts: locks.at,
             is_first_lock: entry.held.is_empty() && rng.chance(0.5),
-            wait_timeout: if rng.chance(0.5) { rng.between(20, 300) as i64 } else { -1 },
+            wait_timeout: wait_ms,
             return_values: true,
             min_commit_ts: entry.min_commit,
             wake_up_mode: i32::from(locks.forced && !is_shared),
@@ -120,6 +126,10 @@ impl Worker {
         let now = self.now();
         self.with(|table| table.answered(wait, now));
         if let Some(error) = reply.errors.first() {
+            if let Some(lock) = error.locked.as_ref().filter(|_| !self.collects) {
+                let judged = self.with(|table| table.waited_in_vain(wait, wait_ms, lock));
+                self.judge(judged);
+            }
             self.refused(error, rng).await;
             return Some(());
         }
@@ -238,6 +248,9 @@ impl Worker {
         let request =
             CommitRequest { start_version: entry.start, keys, commit_version: at, ..CommitRequest::default() };
         let reply = send!(place, self.sender, Worker::wait_ns(rng), kv_commit, request)?;
+        if reply.error.is_none() {
+            self.note_released(&entry, std::slice::from_ref(entry.primary()));
+        }
         match reply.error {
             // A copy that comes after the commit is told its own timestamp.
             None if entry.commits.len() == 1 => self.learn(number, Fate::Committed(at), "a commit"),
@@ -262,11 +275,20 @@ impl Worker {
         let key = rng.pick(&all);
         let place = self.sender.place(key)?;
         let keys = if rng.chance(0.5) { place.own(&all) } else { vec![key.clone()] };
-        let request =
-            CommitRequest { start_version: entry.start, keys, commit_version: at, ..CommitRequest::default() };
+        let (start_version, commit_version) = (entry.start, at);
+        let request = CommitRequest { start_version, keys: keys.clone(), commit_version, ..CommitRequest::default() };
         let reply = send!(place, self.sender, Worker::wait_ns(rng), kv_commit, request)?;
+        if reply.error.is_none() {
+            self.note_released(&entry, &keys);
+        }
         self.no_trace(&entry, at, reply.error.as_deref());
         Some(())
+    }
+
+    /// Notes that a transaction has committed keys, and has no locks on them any more.
+    fn note_released(&self, entry: &Entry, keys: &[Bytes]) {
+        let now = self.now();
+        self.with(|table| table.release(entry, keys, now));
     }
 
     /// Checks that a key of a committed transaction was not found without lock and record.
@@ -373,6 +395,9 @@ impl Worker {
         let place = self.sender.place(key)?;
         let reply = send!(place, self.sender, Worker::wait_ns(rng), kv_resolve_lock, request)?;
         if commit_version != 0 {
+            if reply.error.is_none() {
+                self.note_released(&entry, std::slice::from_ref(key));
+            }
             self.no_trace(&entry, commit_version, reply.error.as_deref());
         }
         Some(())

@@ -31,6 +31,7 @@ use armilla::rt::rng::Rng;
 use armilla::rt_select;
 use armilla::types::Timestamp;
 use bytes::Bytes;
+use futures::future::join3;
 
 use crate::oracle::Violation;
 use crate::plan::{Plan, key};
@@ -136,6 +137,7 @@ impl Worker {
             }
             match rng.below(24) {
                 0..=3 => self.burst(&mut rng).await,
+                4 if rng.chance(0.2) => drop(self.queue(&mut rng).await),
                 4 => drop(self.collide(&mut rng).await),
                 5..=6 => self.read(None, &mut rng).await,
                 // Not so often that regions never catch up.
@@ -234,6 +236,44 @@ impl Worker {
         }
         for _ in 0..rng.below(8) {
             self.advance(younger, rng).await;
+        }
+        Some(())
+    }
+
+    /// Lets two transactions wait for the lock of a third one, which commits soon. The first of them takes the lock in
+    /// any case, and the other one, whose time ends later, has waited for both.
+    async fn queue(&self, rng: &mut Rng) -> Option<()> {
+        let begun_ns = self.now();
+        let last = self.pd.tso(3).await.ok()?.0;
+        let at = self.pd.tso(1).await.ok()?;
+        let hot: Vec<&Bytes> = self.keys.iter().filter(|key| key.ends_with(b"~hot")).collect();
+        let key = *rng.pick(&hot);
+        let begin = |start: u64, at: Option<Timestamp>, forced: bool, rng: &mut Rng| {
+            let drawn = self.draw(begun_ns, start, at, rng);
+            let writes = vec![(key.clone(), Some(format!("p{start}.q").into()))];
+            let locks = at.map(|at| Locks { at: at.0, count: 1, forced });
+            let entry = Entry { writes, locks, absent: None, shared: None, how: How::TwoPhase, max_commit: 0, ..drawn };
+            self.with(|table| table.begin(entry))
+        };
+        let holder = begin(last - 2, None, false, rng);
+        let [first, second] =
+            [(last - 1, true), (last, false)].map(|(start, forced)| begin(start, Some(at), forced, rng));
+        self.advance(holder, rng).await?;
+        let [mut one, mut other] = [1, 2].map(|_| Rng::new(rng.next_u64()));
+        let world = &self.sender.0.world;
+        let ends = async {
+            world.sleep_ns(rng.between(10, 40) * 1_000_000).await;
+            for _ in 0..4 {
+                self.advance(holder, rng).await;
+            }
+        };
+        let waits = async {
+            world.sleep_ns(2_000_000).await;
+            self.lock_within(second, 200, &mut other).await
+        };
+        join3(ends, self.lock_within(first, 300, &mut one), waits).await;
+        for number in [first, second, first, second, first, second] {
+            self.advance(number, rng).await;
         }
         Some(())
     }

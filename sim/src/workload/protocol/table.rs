@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use armilla::client::{CommitBy, TxnOptions};
 use armilla::proto::deadlock::WaitForEntry;
+use armilla::proto::kvrpcpb::{LockInfo, Op};
 use armilla::types::Timestamp;
 use bytes::Bytes;
 
@@ -200,6 +201,8 @@ pub struct Table {
     snapshots: Vec<Record>,
     newest: Vec<Newest>,
     waits: Vec<Wait>,
+    /// When transactions were known to have committed keys, by start timestamp, and whether they force their locks.
+    released: BTreeMap<(u64, Bytes), (u64, bool)>,
 }
 
 impl Table {
@@ -290,6 +293,38 @@ impl Table {
     /// Notes that a lock request was answered.
     pub fn answered(&mut self, wait: usize, now_ns: u64) {
         self.waits[wait].to_ns = now_ns;
+    }
+
+    /// Notes that a transaction has committed keys: it has no locks on them any more. After a rollback of a secondary key
+    /// a late request may lock it again.
+    pub fn release(&mut self, entry: &Entry, keys: &[Bytes], now_ns: u64) {
+        let forces = entry.locks.is_some_and(|locks| locks.forced);
+        for key in keys {
+            self.released.entry((entry.start, key.clone())).or_insert((now_ns, forces));
+        }
+    }
+
+    /// Checks that a request which waited for a lock in vain was told of one that stood when its time was over.
+    ///
+    /// # Errors
+    /// A description of a lock that had been released long before.
+    pub fn waited_in_vain(&self, wait: usize, limit_ms: i64, lock: &LockInfo) -> Result<(), String> {
+        let Wait { start, key, from_ns, .. } = &self.waits[wait];
+        // Nodes' clocks may run fast.
+        let least_ns = u64::try_from(limit_ms).unwrap_or_default() * 1_000_000 / 2;
+        let Some((released_ns, forces)) = self.released.get(&(lock.lock_version, key.clone())) else { return Ok(()) };
+        // A late request that forces its lock takes one even after its own transaction's commit.
+        let is_late = *forces && lock.lock_type() == Op::PessimisticLock;
+        if *released_ns < from_ns + least_ns && lock.key == key && !is_late && lock.shared_lock_infos.is_empty() {
+            let (released_s, from_s) = (*released_ns as f64 / 1e9, *from_ns as f64 / 1e9);
+            return Err(format!(
+                "the transaction {start} waited {limit_ms} ms from {from_s:.3} s for key {}, and was told that {} has \
+                 locked it, which had released it at {released_s:.3} s",
+                show(key),
+                lock.lock_version
+            ));
+        }
+        Ok(())
     }
 
     /// Checks that the waits of a circle can have stood at one moment.
@@ -433,6 +468,18 @@ mod tests {
         assert_eq!(table.check_newest(), Ok(()));
         table.read_newest("a".into(), 151, Some("5".into()));
         assert!(table.check_newest().is_err());
+    }
+
+    #[test]
+    fn waits_in_vain() {
+        let mut table = Table::default();
+        let wait = table.waits(7, "a".into(), 1_000_000_000);
+        let lock = LockInfo { lock_version: 5, key: "a".into(), ..LockInfo::default() };
+        assert!(table.waited_in_vain(wait, 200, &lock).is_ok());
+        table.release(&entry(5, How::TwoPhase), &["a".into()], 1_150_000_000);
+        assert!(table.waited_in_vain(wait, 200, &lock).is_ok());
+        assert!(table.waited_in_vain(wait, 400, &lock).is_err());
+        assert!(table.waited_in_vain(wait, -1, &lock).is_ok());
     }
 
     #[test]
