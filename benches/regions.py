@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""What many regions cost: puts and gets with one region and with many, and idle regions beside real TiKV.
+"""What many regions cost: puts and gets with one region, one on each store, and many; and idle regions beside real TiKV.
 
     benches/regions.py ARMILLA requests [REGIONS [ROUNDS [SECONDS]]]     1,000 regions, 5 rounds of 3 seconds
     benches/regions.py ARMILLA idle [REGIONS]                            3,000 regions
 
-ARMILLA is the program; clusters are three processes. `requests` runs `armilla bench` with 64 clients on two clusters, one
-with one region and one with many, taking turns, and prints the medians and the ratio within a round (median, least and
-largest). `idle` needs TiKV (ARMILLA_PEERS as in versus-tikv.py): it splits both clusters at the same keys, waits two
-minutes, and prints the CPU and the memory of all processes over thirty seconds.
+ARMILLA is the program; clusters are three processes. `requests` runs `armilla bench` with 64 clients on three clusters,
+with one region, with three (each store leads one) and with many, taking turns, and prints the medians and the ratios
+within a round (median, least and largest). Where one store leads everything, requests meet in one process, and more of
+them share a write or a message: what the number of regions costs is the ratio of many to three. `idle` needs TiKV
+(ARMILLA_PEERS as in versus-tikv.py): it splits both clusters at the same keys, waits two minutes, and prints the CPU and
+the memory of all processes over thirty seconds.
 """
 import json
 import os
@@ -25,11 +27,13 @@ PORT, KEYS, REST_S, MEASURED_S = 28100, 100_000, 120, 30
 
 
 def requests(program, regions=1000, rounds=5, seconds=3):
-    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as many:
+    counts = {'one region': 1, 'three regions': 3, 'many regions': regions}
+    with tempfile.TemporaryDirectory() as folder:
         clusters = {}
         try:
-            clusters['one region'] = Armilla(program, one, PORT, 1)
-            clusters['many regions'] = Armilla(program, many, PORT + 10, regions)
+            for at, (name, count) in enumerate(counts.items()):
+                os.mkdir(f'{folder}/{at}')
+                clusters[name] = Armilla(program, f'{folder}/{at}', PORT + 10 * at, count)
             work = {name: ['--workload', name, '--keys', str(KEYS), '--clients', '64'] for name in ('put', 'get')}
             for cluster in clusters.values():
                 bench(program, cluster.pd, work['get'], '1s')
@@ -45,17 +49,19 @@ def requests(program, regions=1000, rounds=5, seconds=3):
         finally:
             for cluster in clusters.values():
                 cluster.stop()
-    print(f'64 clients, {KEYS} keys, {rounds} rounds of {seconds} s, one region and {regions}')
+    print(f'64 clients, {KEYS} keys, {rounds} rounds of {seconds} s; many regions are {regions}')
     for name in work:
         for which in clusters:
             middle = lambda field: statistics.median(report[field] for report in found[name, which])
             print(f'{name} {which:13} {middle("ops_per_s"):8,.0f} /s, p50 {middle("p50_us") / 1000:5.2f} ms, p99 '
                   f'{middle("p99_us") / 1000:5.1f} ms, CPU {middle("cpu_us"):4.0f} us')
-        text = f'{name} many / one   '
-        for field, what in (('ops_per_s', 'rate'), ('p50_us', 'p50'), ('cpu_us', 'CPU')):
-            ratios = [a[field] / b[field] for a, b in zip(found[name, 'many regions'], found[name, 'one region'])]
-            text += f' {what} {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}),'
-        print(text.rstrip(','), flush=True)
+        for few in ('one', 'three'):
+            text = f'{name} many / {few:5}'
+            for field, what in (('ops_per_s', 'rate'), ('p50_us', 'p50'), ('cpu_us', 'CPU')):
+                pairs = zip(found[name, 'many regions'], found[name, few + ' region' + 's' * (few != 'one')])
+                ratios = [a[field] / b[field] for a, b in pairs]
+                text += f' {what} {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}),'
+            print(text.rstrip(','), flush=True)
 
 
 def split(pd, regions):

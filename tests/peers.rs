@@ -161,7 +161,8 @@ fn with_future_timestamps() -> tempfile::NamedTempFile {
 }
 
 /// **Goal**: transactional requests are answered as the decision tables say, and as real TiKV answers them. **Method**:
-/// `wait_rows.py` sends every row of the tables to Armilla; `txn_diff.py` sends seeded requests to both.
+/// `wait_rows.py` sends every row of the tables to Armilla; `txn_diff.py`, `wider_diff.py` and `waits_diff.py` send
+/// seeded requests to both.
 #[test]
 fn transactions_are_those_of_tikv() {
     let peers = match Peers::find() {
@@ -187,6 +188,12 @@ fn transactions_are_those_of_tikv() {
         let args = ["--tools", tools, "--a", &tikv.pd, "--b", cluster.addr(0), "--keys", keys, "--seeds"];
         let text = script(&peers, &path, &[&args[..], &[&format!("1-{each}")]].concat());
         println!("{keys} keys: {}", text.lines().last().unwrap_or_default());
+    }
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    for (name, count) in [("wider_diff.py", seeds.div_ceil(2)), ("waits_diff.py", seeds.div_ceil(4))] {
+        let args = ["--tools", tools, "--a", &tikv.pd, "--b", cluster.addr(0), "--seeds", &format!("1-{count}")];
+        let text = script(&peers, &tests.join(name), &args);
+        println!("{name}: {}", text.lines().last().unwrap_or_default());
     }
     cluster.assert_alive();
 }

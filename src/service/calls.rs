@@ -84,7 +84,7 @@ macro_rules! tikv_calls {
             KvGet: kv_get(GetRequest) -> GetResponse,
                 [1 Get] Read (key) key (value);
             KvScan: kv_scan(ScanRequest) -> ScanResponse,
-                [2 Scan] Read (start_key) (pairs in pairs) large;
+                [2 Scan] Read (start_key) (pairs in pairs and error) large;
             KvPrewrite: kv_prewrite(PrewriteRequest) -> PrewriteResponse,
                 [3 Prewrite] Found (mutations[].key) keys small;
             KvCommit: kv_commit(CommitRequest) -> CommitResponse,
@@ -92,7 +92,7 @@ macro_rules! tikv_calls {
             KvCleanup: kv_cleanup(CleanupRequest) -> CleanupResponse,
                 [6 Cleanup] Found (key) key small;
             KvBatchGet: kv_batch_get(BatchGetRequest) -> BatchGetResponse,
-                [7 BatchGet] Read (keys[]) (pairs in pairs) large;
+                [7 BatchGet] Read (keys[]) (pairs in pairs and error) large;
             KvBatchRollback: kv_batch_rollback(BatchRollbackRequest) -> BatchRollbackResponse,
                 [8 BatchRollback] Found (keys[]) key small;
             KvScanLock: kv_scan_lock(ScanLockRequest) -> ScanLockResponse,
@@ -504,8 +504,8 @@ mod tests {
         }
     }
 
-    /// A future is copied when it is made and wherever it is passed on by value: large ones once cost a fifth of all the
-    /// CPU time of a transaction.
+    /// A future is copied when it is made and wherever it is passed on by value: large ones once cost a fifth of all
+    /// the CPU time of a transaction.
     #[test]
     fn the_future_of_a_call_is_small() {
         let kv = OneRegion::new("", "");

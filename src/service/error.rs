@@ -59,6 +59,7 @@ pub trait Reply: Default + Send + 'static {
 /// | `keys` | the only one of `errors` has `abort` |
 /// | `message` | a region error that has only a message: the reply has no other place |
 /// | `(pairs in kvs)` | `kvs` has one pair, which has only `error.abort` |
+/// | `(pairs in pairs and error)` | the same, and `error` |
 macro_rules! reply {
     ($Reply:ty, text) => {
         reply!(@text $Reply, |_reply| {});
@@ -128,13 +129,14 @@ macro_rules! reply {
             }
         }
     };
-    ($Reply:ty, (pairs in $pairs:ident)) => {
+    ($Reply:ty, (pairs in $pairs:ident $(and $error:ident)?)) => {
         impl Reply for $Reply {
             fn with_region_error(error: $crate::proto::errorpb::Error) -> Self {
                 Self { region_error: Some(error.into()), ..Self::default() }
             }
             fn with_text(text: String) -> Self {
-                Self { $pairs: vec![$crate::service::error::failed_pair(text)], ..Self::default() }
+                let pair = $crate::service::error::failed_pair(text);
+                Self { $($error: pair.error.clone(),)? $pairs: vec![pair], ..Self::default() }
             }
             fn with_doubt(self) -> Self {
                 self

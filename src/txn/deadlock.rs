@@ -43,14 +43,7 @@ impl Graph {
         if let Some(mut chain) = self.chain(holder, waiter).filter(|_| !undetected) {
             crate::reach!("txn.deadlock");
             chain.push(entry(waiter, holder, key, tag));
-            let deadlock_key_hash = chain.first().map_or(0, |first| first.key_hash);
-            return Err(Deadlock {
-                lock_ts: holder.0,
-                lock_key: key.clone(),
-                deadlock_key_hash,
-                wait_chain: chain,
-                deadlock_key: Bytes::new(),
-            });
+            return Err(circle(holder, key, chain));
         }
         let edge = self.edges.entry(waiter).or_default().entry((holder, key.clone())).or_default();
         edge.count += 1;
@@ -103,15 +96,23 @@ pub(super) fn entry(waiter: Timestamp, holder: Timestamp, key: &Bytes, tag: &Byt
     }
 }
 
-/// Returns the error of a wait for the transaction `holder` that is part of a circle over several stores. Its own edge is last.
-pub(super) fn over_stores(key: &Bytes, holder: Timestamp, chain: Vec<WaitForEntry>) -> KeyError {
-    error(Deadlock {
+/// Returns a deadlock as a reply says it: the wait of its caller for `holder` is the last of the chain. The hash is
+/// that of the caller's own key for which another one waits.
+fn circle(holder: Timestamp, key: &Bytes, wait_chain: Vec<WaitForEntry>) -> Deadlock {
+    let waited_for = wait_chain.iter().rev().nth(1).map_or(0, |entry| entry.key_hash);
+    Deadlock {
         lock_ts: holder.0,
         lock_key: key.clone(),
-        deadlock_key_hash: chain.first().map_or(0, |first| first.key_hash),
-        wait_chain: chain,
+        deadlock_key_hash: waited_for,
+        wait_chain,
         deadlock_key: Bytes::new(),
-    })
+    }
+}
+
+/// Returns the error of a wait for the transaction `holder` that is part of a circle over several stores. Its own edge
+/// is last.
+pub(super) fn over_stores(key: &Bytes, holder: Timestamp, chain: Vec<WaitForEntry>) -> KeyError {
+    error(circle(holder, key, chain))
 }
 
 /// Returns the error of a reply.
@@ -137,6 +138,7 @@ mod tests {
         let edges: Vec<_> = told.wait_chain.iter().map(|edge| (edge.txn, edge.wait_for_txn)).collect();
         assert_eq!(edges, [(1, 2), (2, 3), (3, 1)]);
         assert_eq!((told.lock_ts, &told.lock_key[..]), (1, &b"c"[..]));
+        assert_eq!(told.deadlock_key_hash, farmhash::fingerprint64(b"b"), "of the wait for transaction 3");
         graph.done(at(2), at(3), &b);
         assert!(graph.wait(at(3), at(1), &c, &Bytes::new()).is_ok());
         assert!(graph.wait(at(2), at(3), &b, &Bytes::new()).is_err());

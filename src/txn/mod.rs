@@ -50,6 +50,7 @@ pub const MUTANTS: &[(&str, &str)] = &[
     ("txn.safe-time-ignores-memory", "a safe time is above locks in memory that may commit below it"),
     ("txn.wait-lost-wakeup", "a released key wakes nobody"),
     ("txn.waiters-keep-their-holder", "those who wait for a key are not told that another transaction has it now"),
+    ("txn.late-waiters-are-woken", "a released key's turn is passed on to those who wait for a later lock"),
     ("txn.wait-ends-without-a-look", "a wait that ends in vain names the lock that stood when it began"),
     ("gc.before-locks-are-ended", "a region is reported as cleared while it still has locks below the floor"),
     ("gc.waits-by-another-clock", "a store takes a time of the placement driver's clock for one of its own"),

@@ -390,8 +390,8 @@ fn window(region: &Region, request: &ScanRequest) -> Result<Range> {
     if !region::ends_by(region, &high) {
         return Err(outside("upper boundary"));
     }
-    let limit = request.limit as usize;
-    Ok(Range { start: low, end: high, reverse: request.reverse, limit, key_only: request.key_only })
+    let (limit, reverse, one_in) = (request.limit as usize, request.reverse, request.sample_step);
+    Ok(Range { start: low, end: high, reverse, limit, key_only: request.key_only, one_in })
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ struct Table {
 struct Queue {
     /// By age.
     waiters: BTreeMap<(Timestamp, u64), oneshot::Sender<Baton>>,
-    /// The start timestamps of the transactions that have locked the key since somebody began to wait.
+    /// The start timestamps of the transactions that have locked the key since the first waiter came.
     holders: watch::Sender<Vec<Timestamp>>,
 }
 
@@ -50,11 +50,14 @@ pub(super) enum Told {
     Taken(Vec<Timestamp>),
 }
 
-/// The right to try a released key. Whoever does not take its lock passes it on to the next waiter, by dropping it.
+/// The right to try a released key. Whoever does not take its lock passes it on to the next waiter, by dropping it: to
+/// one who waited when the key was released. Those who have come since wait for another transaction's lock.
 #[derive(Debug)]
 pub(super) struct Baton {
     waiting: Waiting,
     key: Bytes,
+    /// The last number that a waiter had at that time.
+    last: u64,
 }
 
 impl Waiting {
@@ -82,20 +85,28 @@ impl Waiting {
         if crate::mutant!("txn.wait-lost-wakeup") {
             return;
         }
+        let last = self.0.lock().expect("no holder panics").next;
+        self.wake_up_to(key, last);
+    }
+
+    /// Wakes the oldest transaction among those that wait for a key under a number up to `last`.
+    fn wake_up_to(&self, key: &Bytes, last: u64) {
         let first = {
             let mut table = self.0.lock().expect("no holder panics");
             let Some(queue) = table.keys.get_mut(key) else { return };
-            let first = queue.waiters.pop_first();
+            let is_late = |number: u64| number > last && !crate::mutant!("txn.late-waiters-are-woken");
+            let place = queue.waiters.keys().find(|(_, number)| !is_late(*number)).copied();
+            let first = place.and_then(|place| queue.waiters.remove(&place));
             if queue.waiters.is_empty() {
                 table.keys.remove(key);
             }
             table.count -= usize::from(first.is_some());
             first
         };
-        if let Some((_, sender)) = first {
+        if let Some(sender) = first {
             crate::reach!("txn.waiter-woken");
             // If it has just stopped waiting, the baton comes back, and passes itself on.
-            drop(sender.send(Baton { waiting: self.clone(), key: key.clone() }));
+            drop(sender.send(Baton { waiting: self.clone(), key: key.clone(), last }));
         }
     }
 
@@ -156,7 +167,7 @@ impl Baton {
 impl Drop for Baton {
     fn drop(&mut self) {
         if !self.key.is_empty() {
-            self.waiting.wake(&self.key);
+            self.waiting.wake_up_to(&self.key, self.last);
         }
     }
 }
@@ -200,6 +211,21 @@ mod tests {
         assert!(turn(&mut late).is_none(), "the key is locked again");
         drop(late);
         assert!(waiting.0.lock().unwrap().keys.is_empty());
+    }
+
+    #[test]
+    fn a_turn_is_not_passed_on_to_those_who_came_later() {
+        let (waiting, key) = (Waiting::default(), Bytes::from_static(b"k"));
+        let [mut first, mut second] = [3, 5].map(|start| waiting.join(&key, Timestamp(start)).unwrap());
+        waiting.wake(&key);
+        let baton = turn(&mut first).expect("its turn");
+        let mut late = waiting.join(&key, Timestamp(1)).unwrap();
+        drop(baton);
+        assert!(turn(&mut late).is_none(), "it waits for the next release");
+        drop(turn(&mut second).expect("the next one's turn"));
+        assert!(turn(&mut late).is_none() && waiting.count() == 1);
+        waiting.wake(&key);
+        assert!(turn(&mut late).is_some());
     }
 
     #[test]

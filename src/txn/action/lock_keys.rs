@@ -60,8 +60,8 @@ pub fn refused(request: &PessimisticLockRequest, error: KeyError) -> Pessimistic
 pub type Waited = (Key, Timestamp);
 
 /// Decides a request that may have waited. After that it is answered by a conflict with the transaction that it waited
-/// for, even if another one has its keys now, and asks again at a new timestamp, as TiKV's clients expect; one that takes
-/// its lock over newer versions gets it, or waits again.
+/// for, even if another one has its keys now, and asks again at a new timestamp, as TiKV's clients expect; one that
+/// takes its lock over newer versions gets it, or waits again.
 ///
 /// # Errors
 /// As [`decide`].

@@ -132,6 +132,22 @@ pub struct Range {
     pub limit: usize,
     /// Whether values are left out.
     pub key_only: bool,
+    /// Of how many values one is returned, beginning with the first. Errors are all returned, and do not count.
+    pub one_in: u32,
+}
+
+/// Chooses every `one_in`th value of a scan.
+struct Sample {
+    one_in: u32,
+    passed: u32,
+}
+
+impl Sample {
+    fn takes(&mut self) -> bool {
+        let takes = self.passed == 0;
+        self.passed = (self.passed + 1) % self.one_in;
+        takes
+    }
 }
 
 /// Adds the pairs of a range to an empty page, up to the range's limit. A locked key is a pair with an error, and the
@@ -181,16 +197,18 @@ fn part(reader: &Reader<'_>, view: &View, range: &Range, page: &mut Page) -> Res
         with_values: !range.key_only,
         with_locks: view.with_locks,
     };
+    let mut sample = Sample { one_in: range.one_in.max(1), passed: 0 };
     let mut last = None;
     let shown = |commit: Timestamp| if view.commit_times { commit.0 } else { 0 };
     scan(reader, &asked, &mut |encoded, found| {
         match found {
+            Scanned::Value(..) if !sample.takes() => return Ok(Next::More),
             Scanned::Value(commit, value) => page.add(encoded, value, shown(commit))?,
             Scanned::Locked(lock) => {
                 let key = Key::of_encoded(Bytes::copy_from_slice(encoded))?;
                 match view.judge(&key.plain, &lock) {
                     Judged::Passed => return Ok(Next::LookBehind),
-                    Judged::Opened => match opened(reader, &key, &lock)? {
+                    Judged::Opened => match opened(reader, &key, &lock)?.filter(|_| sample.takes()) {
                         Some((commit, value)) => {
                             let value = if range.key_only { Bytes::new() } else { value };
                             page.add(encoded, &value, shown(commit))?;

@@ -71,6 +71,7 @@ const OPTIONS: &[&str] = &[
     "times",
     "found",
     "limit",
+    "one-in",
     "reverse",
     "keys",
     "secondaries",
@@ -467,7 +468,8 @@ impl World {
                 let [start, end] =
                     [2, 3].map(|at| Key::new(Bytes::copy_from_slice(words.words[at].as_bytes())).encoded);
                 let (reverse, key_only) = (words.has("reverse"), words.has("keys"));
-                let range = Range { start, end, reverse, limit, key_only };
+                let one_in = words.option("one-in").map_or(0, |step| step.parse().expect("a number"));
+                let range = Range { start, end, reverse, limit, key_only, one_in };
                 let mut page = Page::default();
                 read::range(&reader, &view, &range, &mut page).expect("the engine works");
                 out.extend(page.into_pairs().iter().map(|pair| match &pair.error {

@@ -1,6 +1,7 @@
 //! The steps of a transaction, one request each: lock, prewrite, commit, roll back, resolve.
 
 use armilla::proto::kvrpcpb::prewrite_request::{ForUpdateTsConstraint, PessimisticAction};
+use armilla::proto::kvrpcpb::write_conflict::Reason;
 use armilla::proto::kvrpcpb::{
     BatchRollbackRequest, CommitRequest, KeyError, Mutation, Op, PessimisticLockKeyResultType, PessimisticLockRequest,
     PessimisticLockResponse, PessimisticRollbackRequest, PrewriteRequest, PrewriteResponse, ResolveLockRequest,
@@ -130,6 +131,7 @@ impl Worker {
                 let judged = self.with(|table| table.waited_in_vain(wait, wait_ms, lock));
                 self.judge(judged);
             }
+            self.has_released(error);
             self.refused(error, rng).await;
             return Some(());
         }
@@ -152,6 +154,21 @@ impl Worker {
             }
         });
         Some(())
+    }
+
+    /// Learns from a conflict after a wait what became of the transaction that was waited for: if it has no record of a
+    /// commit then, its lock was removed.
+    fn has_released(&self, error: &KeyError) {
+        let Some(conflict) = error.conflict.as_ref().filter(|conflict| {
+            conflict.reason() == Reason::PessimisticRetry && conflict.conflict_commit_ts == 0 && !self.collects
+        }) else {
+            return;
+        };
+        let Some(number) = self.with(|table| table.number(conflict.conflict_ts)) else { return };
+        // Pessimistic locks are also released by those who lock the key again.
+        if self.entry(number).locks.is_none() {
+            self.learn(number, Fate::RolledBack, "a conflict after a wait for its lock");
+        }
     }
 
     /// Returns up to which safe point some region has removed old versions by now: no lock below it is left.
