@@ -2,14 +2,17 @@
 """What many regions cost: puts and gets with one region, one on each store, and many; and idle regions beside real TiKV.
 
     benches/regions.py ARMILLA requests [REGIONS [ROUNDS [SECONDS]]]     1,000 regions, 5 rounds of 3 seconds
+    benches/regions.py ARMILLA beside [REGIONS [ROUNDS [SECONDS]]]       the same, 3 rounds
     benches/regions.py ARMILLA idle [REGIONS]                            3,000 regions
 
 ARMILLA is the program; clusters are three processes. `requests` runs `armilla bench` with 64 clients on three clusters,
 with one region, with three (each store leads one) and with many, taking turns, and prints the medians and the ratios
 within a round (median, least and largest). Where one store leads everything, requests meet in one process, and more of
-them share a write or a message: what the number of regions costs is the ratio of many to three. `idle` needs TiKV
-(ARMILLA_PEERS as in versus-tikv.py): it splits both clusters at the same keys, waits two minutes, and prints the CPU and
-the memory of all processes over thirty seconds.
+them share a write or a message: what the number of regions costs is the ratio of many to three.
+
+The others need TiKV (ARMILLA_PEERS as in versus-tikv.py). `beside` runs the same load on Armilla and then on TiKV, first
+with one region, then with many that begin at the same keys, and prints what both cost. `idle` splits both clusters at
+the same keys, waits two minutes, and prints the CPU and the memory of all processes over thirty seconds.
 """
 import json
 import os
@@ -64,14 +67,60 @@ def requests(program, regions=1000, rounds=5, seconds=3):
             print(text.rstrip(','), flush=True)
 
 
+def beside(program, regions=1000, rounds=3, seconds=3):
+    work = {name: ['--workload', name, '--keys', str(KEYS), '--clients', '64'] for name in ('put', 'get')}
+    found, keys = {}, []
+    print(f'64 clients, {KEYS} keys, {rounds} rounds of {seconds} s; medians')
+    for server in ('Armilla', 'TiKV'):
+        for count in (1, regions):
+            with tempfile.TemporaryDirectory() as folder:
+                cluster = Armilla(program, folder, PORT, count) if server == 'Armilla' else Tikv(peers(), folder, PORT)
+                try:
+                    if server == 'Armilla':
+                        all_regions = json.load(urllib.request.urlopen(f'http://{cluster.pd}/pd/api/v1/regions'))['regions']
+                        keys = [region['start_key'] for region in all_regions if region['start_key']]
+                    elif count > 1:
+                        split_at(cluster.pd, keys)
+                        # Leaders move to all stores.
+                        time.sleep(REST_S / 4)
+                    for name in work:
+                        bench(program, cluster.pd, work[name], '1s')
+                        before = cpu_s(cluster.processes())
+                        all_rounds = [bench(program, cluster.pd, work[name], f'{seconds}s') for _ in range(rounds)]
+                        used = cpu_s(cluster.processes()) - before
+                        rate = statistics.median(report['ops_per_s'] for report in all_rounds)
+                        cpu = used / sum(report['ops'] for report in all_rounds) * 1e6
+                        found[server, count, name] = rate, cpu
+                        # A run of gets begins with puts, which would count.
+                        text = f', CPU of all servers {cpu:4.0f} us a request' if name == 'put' else ''
+                        print(f'{server:7} {name} {count:5} regions {rate:8,.0f} /s{text}', flush=True)
+                finally:
+                    cluster.stop()
+    for name in work:
+        ratios = [[found[server, regions, name][at] / found[server, 1, name][at] for at in (0, 1)] for server in ('Armilla', 'TiKV')]
+        ours, theirs = found['Armilla', regions, name], found['TiKV', regions, name]
+        for at, what in enumerate(('rate', 'CPU') if name == 'put' else ('rate',)):
+            print(f'{name} {what}: many / one Armilla {ratios[0][at]:.2f}, TiKV {ratios[1][at]:.2f}; '
+                  f'Armilla / TiKV with many {ours[at] / theirs[at]:.2f}')
+
+
 def split(pd, regions):
     """Splits by PD's HTTP API, which both have, and returns the number of regions."""
-    keys = [f'{number:08x}'.encode().hex() for number in range(1, regions)]
+    return split_at(pd, [f'{number:08x}'.encode().hex() for number in range(1, regions)])
+
+
+def split_at(pd, keys):
+    """Makes regions that begin at these keys, as hexadecimal digits."""
     for at in range(0, len(keys), 100):
         body = json.dumps({'split_keys': keys[at:at + 100], 'retry_limit': 20}).encode()
         request = urllib.request.Request(f'http://{pd}/pd/api/v1/regions/split', body, {'Content-Type': 'application/json'})
         urllib.request.urlopen(request, timeout=120).read()
-    return json.load(urllib.request.urlopen(f'http://{pd}/pd/api/v1/stats/region'))['count']
+    # Stores report regions that are new with their next heartbeat.
+    until, count = time.time() + 10, 0
+    while count <= len(keys) and time.time() < until:
+        time.sleep(0.2)
+        count = json.load(urllib.request.urlopen(f'http://{pd}/pd/api/v1/stats/region'))['count']
+    return count
 
 
 def memory_mib(pid):
@@ -98,10 +147,10 @@ def idle(program, regions=3000):
 
 
 def main():
-    if len(sys.argv) < 3 or sys.argv[2] not in ('requests', 'idle'):
+    if len(sys.argv) < 3 or sys.argv[2] not in ('requests', 'beside', 'idle'):
         sys.exit(__doc__)
     program = os.path.abspath(sys.argv[1])
-    {'requests': requests, 'idle': idle}[sys.argv[2]](program, *map(int, sys.argv[3:]))
+    {'requests': requests, 'beside': beside, 'idle': idle}[sys.argv[2]](program, *map(int, sys.argv[3:]))
 
 
 if __name__ == '__main__':
