@@ -13,14 +13,14 @@ Armilla answers more than TiKV about a region that became part of another one: T
 Armilla names the region that has its range now. Both make clients ask for a new route. And TiKV names as many regions as
 the version has grown, be they too few or others; Armilla names those that have the old region's range.
 """
-import argparse
 import json
-import os
 import random
 import sys
 import time
 import urllib.error
 import urllib.request
+
+import compare
 
 KEYS = 12
 SLOTS = 4
@@ -238,19 +238,12 @@ def play(diff, clusters, seed, verbose):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--tools', required=True, help='the directory of diff.py')
-    parser.add_argument('--a', required=True, metavar='PD')
-    parser.add_argument('--b', required=True, metavar='PD')
-    parser.add_argument('--seeds', default='1-20')
+    parser = compare.arguments(__doc__, '1-20')
     parser.add_argument('-v', '--verbose', action='store_true')
-    args = parser.parse_args()
-    sys.path.insert(0, os.path.abspath(args.tools))
-    import diff
+    args, diff = compare.parse(parser)
     clusters = Cluster(diff, 'A', args.a), Cluster(diff, 'B', args.b)
-    first, _, last = args.seeds.partition('-')
     differ, total = 0, {}
-    for seed in range(int(first), int(last or first) + 1):
+    for seed in args.seeds:
         found, reached = play(diff, clusters, seed, args.verbose)
         for kind, count in reached.items():
             total[kind] = total.get(kind, 0) + count
@@ -258,7 +251,7 @@ def main():
             differ += 1
             print(f'seed {seed} differs {found}')
     print(f'reached: {dict(sorted(total.items()))}')
-    print(f'{differ} of {int(last or first) - int(first) + 1} seeds differ')
+    print(f'{differ} of {len(args.seeds)} seeds differ')
     sys.exit(1 if differ else 0)
 
 

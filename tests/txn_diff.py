@@ -15,9 +15,10 @@ answer the same, or a request is added that brings both into the same state:
 
 Ends with 0 if nothing differed, with 1 otherwise.
 """
-import argparse
 import random
 import sys
+
+import compare
 
 
 def changed(run, diff):
@@ -60,18 +61,12 @@ def on_purpose(_index, name, _fields, a, b):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--tools', required=True, help='the folder of diff.py')
-    p.add_argument('--a', required=True)
-    p.add_argument('--b', required=True)
-    p.add_argument('--seeds', default='1-40')
-    p.add_argument('--steps', type=int, default=400)
-    p.add_argument('--keys', type=int, default=8)
-    p.add_argument('--mvcc', choices=['exact', 'committed'], default='exact')
-    p.add_argument('--shrink', action='store_true')
-    o = p.parse_args()
-    sys.path.insert(0, o.tools)
-    import diff
+    parser = compare.arguments(__doc__, '1-40')
+    parser.add_argument('--steps', type=int, default=400)
+    parser.add_argument('--keys', type=int, default=8)
+    parser.add_argument('--mvcc', choices=['exact', 'committed'], default='exact')
+    parser.add_argument('--shrink', action='store_true')
+    o, diff = compare.parse(parser)
 
     class Player(diff.Player):
         def versions(self, view, answer):
@@ -83,10 +78,8 @@ def main():
             return info
 
     player = Player('txn', diff.Side('A', o.a, True), diff.Side('B', o.b, True), o.mvcc)
-    first, _, last = o.seeds.partition('-')
-    seeds = range(int(first), int(last or first) + 1)
     differing, explained = 0, 0
-    for seed in seeds:
+    for seed in o.seeds:
         run = changed(diff.txn_run(random.Random(f'txn/{seed}'), o.steps, o.keys, False), diff)
         found = player.play(run)
         if found and on_purpose(*found):
@@ -94,16 +87,8 @@ def main():
         elif found:
             differing += 1
             print(f'seed {seed} differs')
-            diff.show(found, 'AB')
-            if o.shrink:
-                small = diff.shrink(player, run[:found[0] + 1])
-                print(f'  shortest list found ({len(small)} requests):')
-                for name, fields in small:
-                    print(f'    {name} {diff.brief(fields)}')
-                found = player.play(small)
-                if found:
-                    diff.show(found, 'AB')
-    print(f'{player.count} requests, {differing} of {len(seeds)} seeds differ, {explained} end early where the answers differ on purpose')
+            compare.report(diff, player, run, found, o.shrink)
+    print(f'{player.count} requests, {differing} of {len(o.seeds)} seeds differ, {explained} end early where the answers differ on purpose')
     return int(differing > 0)
 
 

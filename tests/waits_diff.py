@@ -12,11 +12,12 @@ see them. The versions that are left are compared after each round.
 
 Ends with 0 if nothing differed, with 1 otherwise. Needs the Python packages of diff.py in the folder of the tools.
 """
-import argparse
 import collections
 import random
 import sys
 import time
+
+import compare
 
 PAUSE_S = 0.25
 LONGEST_WAIT_S = 1.0
@@ -278,23 +279,13 @@ class Differs(Exception):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--tools', required=True, help='the folder of diff.py')
-    p.add_argument('--a', required=True)
-    p.add_argument('--b', required=True)
-    p.add_argument('--seeds', default='1-20')
-    p.add_argument('--rounds', type=int, default=12)
-    p.add_argument('--keys', type=int, default=3)
-    p.add_argument('-v', '--verbose', action='store_true')
-    o = p.parse_args()
-    sys.path.insert(0, o.tools)
-    import diff
-
+    parser = compare.arguments(__doc__, '1-20')
+    parser.add_argument('--rounds', type=int, default=12)
+    parser.add_argument('--keys', type=int, default=3)
+    o, diff = compare.parse(parser)
     sides = [diff.Side('A', o.a, True), diff.Side('B', o.b, True)]
-    first, _, last = o.seeds.partition('-')
-    seeds = range(int(first), int(last or first) + 1)
     count, differing, reached, after = 0, 0, collections.Counter(), 0
-    for seed in seeds:
+    for seed in o.seeds:
         run = Run(diff, sides, seed, after)
         try:
             for _ in range(o.rounds):
@@ -314,7 +305,7 @@ def main():
         after = (run.base >> 18) + run.clock + 10
         reached += run.reached
     print('reached: ' + ', '.join(f'{kind} {number}' for kind, number in sorted(reached.items())))
-    print(f'{count} requests, {differing} of {len(seeds)} seeds differ')
+    print(f'{count} requests, {differing} of {len(o.seeds)} seeds differ')
     return int(differing > 0)
 
 

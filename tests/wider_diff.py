@@ -34,12 +34,13 @@ delete, or find in a raw scan, what is the other API's. Armilla keeps them apart
 
 Ends with 0 if nothing differed, with 1 otherwise.
 """
-import argparse
 import collections
 import os
 import random
 import sys
 import time
+
+import compare
 
 MAX = (1 << 64) - 1
 OUTSIDE = 90  # The first key of the neighbouring region.
@@ -534,45 +535,24 @@ class Player:
         return None
 
 
-def report(diff, player, run, found, shrinks):
-    diff.show(found, 'AB')
-    if not shrinks:
-        return
-    small = diff.shrink(player, run[:found[0] + 1])
-    print(f'  shortest list found ({len(small)} requests):')
-    for name, fields in small:
-        print(f'    {name} {diff.brief(fields)}')
-    found = player.play(small)
-    if found:
-        diff.show(found, 'AB')
-
-
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--tools', required=True, help='the folder of diff.py')
-    p.add_argument('--a', required=True, metavar='PD')
-    p.add_argument('--b', required=True, metavar='PD')
-    p.add_argument('--seeds', default='1-40')
-    p.add_argument('--steps', type=int, default=150, help='requests of each of the five runs of a seed')
-    p.add_argument('--only', choices=PARTS, help='play only this run of each seed')
-    p.add_argument('--shrink', action='store_true')
-    o = p.parse_args()
-    sys.path.insert(0, os.path.abspath(o.tools))
-    import diff
+    parser = compare.arguments(__doc__, '1-40')
+    parser.add_argument('--steps', type=int, default=150, help='requests of each of the five runs of a seed')
+    parser.add_argument('--only', choices=PARTS, help='play only this run of each seed')
+    parser.add_argument('--shrink', action='store_true')
+    o, diff = compare.parse(parser)
     player = Player(diff, (diff.Side('A', o.a, True), diff.Side('B', o.b, True)))
-    first, _, last = o.seeds.partition('-')
-    seeds = range(int(first), int(last or first) + 1)
     differing = set()
-    for seed in seeds:
+    for seed in o.seeds:
         for part in [o.only] if o.only else PARTS:
             player.part, run = part, Maker(diff, part, seed, o.steps).run()
             found = player.play(run)
             if found:
                 differing.add(seed)
                 print(f'seed {seed} differs in {part}')
-                report(diff, player, run, found, o.shrink)
+                compare.report(diff, player, run, found, o.shrink)
     print('reached: ' + ', '.join(f'{kind} {count}' for kind, count in sorted(player.kinds.items())))
-    print(f'{player.count} requests, {len(differing)} of {len(seeds)} seeds differ')
+    print(f'{player.count} requests, {len(differing)} of {len(o.seeds)} seeds differ')
     return int(bool(differing))
 
 

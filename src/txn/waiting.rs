@@ -85,14 +85,14 @@ impl Waiting {
         if crate::mutant!("txn.wait-lost-wakeup") {
             return;
         }
-        let last = self.0.lock().expect("no holder panics").next;
-        self.wake_up_to(key, last);
+        self.wake_up_to(key, None);
     }
 
-    /// Wakes the oldest transaction among those that wait for a key under a number up to `last`.
-    fn wake_up_to(&self, key: &Bytes, last: u64) {
-        let first = {
+    /// Wakes the oldest transaction among those that wait for a key under a number up to `last`, or of all.
+    fn wake_up_to(&self, key: &Bytes, last: Option<u64>) {
+        let (first, last) = {
             let mut table = self.0.lock().expect("no holder panics");
+            let last = last.unwrap_or(table.next);
             let Some(queue) = table.keys.get_mut(key) else { return };
             let is_late = |number: u64| number > last && !crate::mutant!("txn.late-waiters-are-woken");
             let place = queue.waiters.keys().find(|(_, number)| !is_late(*number)).copied();
@@ -101,7 +101,7 @@ impl Waiting {
                 table.keys.remove(key);
             }
             table.count -= usize::from(first.is_some());
-            first
+            (first, last)
         };
         if let Some(sender) = first {
             crate::reach!("txn.waiter-woken");
@@ -167,7 +167,7 @@ impl Baton {
 impl Drop for Baton {
     fn drop(&mut self) {
         if !self.key.is_empty() {
-            self.waiting.wake_up_to(&self.key, self.last);
+            self.waiting.wake_up_to(&self.key, Some(self.last));
         }
     }
 }

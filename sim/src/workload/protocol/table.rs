@@ -295,8 +295,8 @@ impl Table {
         self.waits[wait].to_ns = now_ns;
     }
 
-    /// Notes that a transaction has committed keys: it has no locks on them any more. After a rollback of a secondary
-    /// key a late request may lock it again.
+    /// Notes that a transaction has committed keys: it has no locks on them any more. Rollbacks do not count: a late
+    /// request may lock such a key again.
     pub fn release(&mut self, entry: &Entry, keys: &[Bytes], now_ns: u64) {
         let forces = entry.locks.is_some_and(|locks| locks.forced);
         for key in keys {
