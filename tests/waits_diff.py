@@ -254,7 +254,7 @@ def number(shown):
 
 def normal(name, answer):
     """Returns an answer without what differs on purpose: of a lock TiKV says no more than this to MvccGetByKey, and to
-    those who have waited in vain it shows the lock as it was when they began, which may have changed since."""
+    those who have waited in vain for several holders it shows the last one's lock as it was at first."""
     for error in answer.get('errors', []) if name == 'KvPessimisticLock' else []:
         if 'locked' in error:
             error['locked'] = {field: error['locked'].get(field) for field in ('key', 'primary_lock', 'lock_version')}

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::future::{Either, select, select_all};
 
 use super::{Progress, Shared, Txn};
+use crate::codec::lock::Lock;
 use crate::mvcc::Reader;
 use crate::proto::deadlock::WaitForEntry;
 use crate::proto::kvrpcpb::{KeyError, Op, PessimisticLockRequest, PessimisticLockResponse};
@@ -47,6 +48,7 @@ impl<K: Kv> Txn<K> {
         let mut timer = pin!(self.kv.sleep(wait));
         let mut baton: Option<Baton> = None;
         let mut waited: Option<Waited> = None;
+        let mut met: Option<Box<Lock>> = None;
         let mut is_over = wait.is_zero() || request.wait_timeout < 0;
         loop {
             let latches = self.latch(&keys).await;
@@ -72,7 +74,9 @@ impl<K: Kv> Txn<K> {
                     (key, lock)
                 }
             };
-            let mut holders: Vec<Timestamp> = lock.each().into_iter().map(|lock| lock.start).collect();
+            let mut holders = holders_of(&lock);
+            // One that is still the same transaction's is told as it was when the wait began, as TiKV does.
+            let lock = met.take().filter(|met| holders_of(met) == holders).unwrap_or(lock);
             if let Some(baton) = baton.take() {
                 baton.keep(holders.clone());
             }
@@ -107,6 +111,7 @@ impl<K: Kv> Txn<K> {
                 }
             }
             waited = baton.is_some().then(|| (key.clone(), holders[0]));
+            met = is_over.then_some(lock);
         }
     }
 
@@ -146,6 +151,11 @@ impl<K: Kv> Txn<K> {
         }
         Ok(())
     }
+}
+
+/// Returns the transactions that have locked a key.
+fn holders_of(lock: &Lock) -> Vec<Timestamp> {
+    lock.each().into_iter().map(|lock| lock.start).collect()
 }
 
 /// Completes with the circle that a wait is part of, if the placement driver finds one.
